@@ -1,0 +1,470 @@
+"""The nouns of Breakeven: tasks, strategies, engines, and what passes between them.
+
+Protocols and frozen dataclasses only; nothing here imports a heavy library or does work.
+A task knows data and judgement, a strategy how to answer, an engine how to run a language model;
+none knows the others. What Breakeven ships is written against this module, as what users add.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from breakeven.harness.ledger import Ledger, Phase
+
+Json = str | int | float | bool | None | list[Any] | dict[str, Any]
+Message = Mapping[str, str]  # {"role": "system" | "user" | "assistant", "content": "..."}
+
+
+# --- tasks -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """An example without its references: all that a predictor ever sees.
+
+    `fields` feed the task's input template; `group` names what makes examples dependent
+    (document, author), None if nothing does.
+    """
+
+    id: str
+    fields: Mapping[str, Json]
+    group: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One labelled row. `references` are the acceptable answers; a list answer is ONE reference."""
+
+    id: str
+    input: Mapping[str, Json]
+    references: tuple[Json, ...]
+    group: str | None = None
+    meta: Mapping[str, Json] = field(default_factory=dict)
+
+    def without_references(self) -> Input:
+        return Input(self.id, self.input, self.group)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A text that retrieval may offer. `meta` holds title, source path, page."""
+
+    id: str
+    text: str
+    title: str = ""
+    meta: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Brief:
+    """A task without its splits: what a strategy is told.
+
+    `instructions` is plain text; `input_template` is a sandboxed Jinja template over an input's
+    fields; `choices` the closed set of answers, if there is one; `max_tokens` the room an answer
+    needs; `language` an ISO 639-1 code; `primary` the name of the deciding metric.
+    """
+
+    name: str
+    instructions: str
+    input_template: str
+    primary: str
+    choices: tuple[str, ...] | None = None
+    documents: tuple[Document, ...] = ()
+    max_tokens: int = 64
+    language: str = "en"
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Data and judgement, nothing else. A task never knows which strategy runs.
+
+    `metrics` are resolved metrics, the first one (`primary`) decides; `correct_at` is the score
+    that counts as correct when the primary metric is graded. `cut` records how missing splits
+    were made and what was left out. `exposure` maps a split to where its data came from.
+    """
+
+    name: str
+    instructions: str
+    input_template: str
+    train: tuple[Example, ...]
+    validation: tuple[Example, ...]
+    test: tuple[Example, ...]
+    metrics: tuple[Metric, ...]
+    choices: tuple[str, ...] | None = None
+    documents: tuple[Document, ...] = ()
+    max_tokens: int = 64
+    language: str = "en"
+    correct_at: float = 1.0
+    description: str = ""
+    licence: str = ""
+    cut: Mapping[str, Json] = field(default_factory=dict)
+
+    @property
+    def primary(self) -> Metric:
+        return self.metrics[0]
+
+    @property
+    def brief(self) -> Brief:
+        return Brief(
+            name=self.name,
+            instructions=self.instructions,
+            input_template=self.input_template,
+            primary=self.primary.name,
+            choices=self.choices,
+            documents=self.documents,
+            max_tokens=self.max_tokens,
+            language=self.language,
+        )
+
+    def limited(self, **sizes: int | None) -> Task:
+        """The task with at most `train=`, `validation=`, `test=` examples, the first ones of each."""
+        cut = {name: getattr(self, name)[:n] for name, n in sizes.items() if n is not None}
+        return replace(self, **cut)
+
+
+# --- metrics ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One metric on one example. `detail` is for the reader (what was parsed, why it is wrong)."""
+
+    value: float
+    detail: Mapping[str, Json] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Metric(Protocol):
+    """Judges one prediction, and aggregates the judgements.
+
+    Attributes:
+        name: as the suite and the report show it.
+        range: (worst possible, best possible) of a score, or None where it is open.
+        higher_is_better: the direction.
+        additive: True when `aggregate` is the mean of the scores, so that per-example statistics hold.
+    """
+
+    name: str
+    range: tuple[float, float] | None
+    higher_is_better: bool
+    additive: bool
+
+    def score(self, example: Example, prediction: Prediction, services: Services | None) -> Score: ...
+
+    def aggregate(
+        self, examples: Sequence[Example], predictions: Sequence[Prediction], scores: Sequence[Score]
+    ) -> float: ...
+
+
+# --- engines ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Logical tokens: what a deployment would be billed for. No padding, no savings of our own."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_input_tokens: int = 0  # as a provider reported them; a price matter, never a saving of ours
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cached_input_tokens + other.cached_input_tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One call to a language model: `messages` or `text`, not both.
+
+    With `choices` the engine returns the log-probability of each choice instead of text.
+    """
+
+    id: str
+    messages: tuple[Message, ...] = ()
+    text: str | None = None
+    max_tokens: int = 64
+    stop: tuple[str, ...] = ()
+    temperature: float = 0.0
+    seed: int = 0
+    choices: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """The answer to the request of the same id.
+
+    `finish_reason` is "stop", "length", "choices" or a provider's own word. `seconds` is the wall
+    time of the request, or its equal share of a batch's (then never used for latency).
+    """
+
+    id: str
+    text: str
+    finish_reason: str
+    usage: Usage
+    seconds: float
+    choice_logprobs: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What an engine can do; a strategy that needs more is "not applicable" or says so."""
+
+    logprobs: bool = False  # scores choices
+    adapters: bool = False  # applies a PEFT adapter folder
+    train: bool = False  # hands out a tunable model
+    batch_dependent: bool = False  # an answer may depend on its batch (bf16): replay whole batches
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """What is known of the model behind an engine. None means unknown, never zero.
+
+    `parameters` are all weights, `active_parameters` those multiplied per token (tied embedding counted
+    once as the output head); `layers` and `attention_width` (heads x head size) feed the FLOPs formula;
+    `data_goes_to` is "this machine" or a host name; `digest` a hash of the weights or a provider's id.
+    """
+
+    name: str
+    engine: str
+    parameters: int | None = None
+    active_parameters: int | None = None
+    layers: int | None = None
+    attention_width: int | None = None
+    context: int | None = None
+    licence: str = "unknown"
+    dtype: str = "unknown"
+    device: str = "unknown"
+    data_goes_to: str = "this machine"
+    digest: str = ""
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """A language model that bills.
+
+    The harness never calls `complete` with more than one of the groups that `plan` returned, records the
+    plan before it starts, and replays it on resume; so strategies see one `complete(requests)` over
+    everything (`Services.engine`), and an engine only ever deals with one batch.
+    """
+
+    capabilities: Capabilities
+
+    def describe(self) -> ModelCard: ...
+
+    def plan(self, requests: Sequence[Request], concurrency: int | None = None) -> list[list[Request]]:
+        """Group requests into batches that `complete` takes whole. `concurrency` caps a batch's size."""
+        ...
+
+    def complete(self, requests: Sequence[Request]) -> Iterator[Completion]:
+        """Answer one batch, each as it finishes. Raises OutOfMemory when it does not fit."""
+        ...
+
+    def count_tokens(self, request: Request) -> int:
+        """Input tokens of a request, chat template included (an estimate where the tokenizer is unknown)."""
+        ...
+
+    def adapt(self, adapter: Path | None) -> Engine:
+        """The same engine with a PEFT adapter applied (None: the base model). Weights are shared."""
+        ...
+
+
+# --- strategies ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a strategy answered to the input of the same id.
+
+    `usage` and `seconds` are summed over the engine calls for this example. `meta` is for the report:
+    retrieved passage ids, demonstrations used, choice scores. `prompt` is kept only on request.
+    """
+
+    id: str
+    output: str
+    usage: Usage = Usage()
+    seconds: float | None = None
+    finish_reason: str = ""
+    meta: Mapping[str, Json] = field(default_factory=dict)
+    prompt: tuple[Message, ...] | None = None
+
+
+class EngineSession(Protocol):
+    """An engine as a strategy sees it: journalled, resumable, billed to the current cell and phase."""
+
+    capabilities: Capabilities
+
+    def describe(self) -> ModelCard: ...
+
+    def complete(self, requests: Iterable[Request]) -> Iterator[Completion]: ...
+
+    def count_tokens(self, request: Request) -> int: ...
+
+    def adapt(self, adapter: Path | None) -> EngineSession: ...
+
+    @property
+    def raw(self) -> Engine:
+        """The engine itself, for trainers: `raw.tunable()` where `capabilities.train`."""
+        ...
+
+
+class Embedder(Protocol):
+    """Text to unit vectors; books its tokens and seconds under the phase given."""
+
+    name: str
+    language: str
+
+    def encode(self, texts: Sequence[str], *, phase: Phase) -> np.ndarray:
+        """(len(texts), dimension) float32, rows of length 1."""
+        ...
+
+
+ArtifactBuild = Callable[[Path, "Ledger"], None]
+
+
+class Artifacts(Protocol):
+    """Content-addressed folders shared between the cells of a run (indices, adapters)."""
+
+    def get(self, kind: str, spec: Mapping[str, Json], build: ArtifactBuild) -> Path:
+        """The folder for `spec`, built once; what building it cost is billed to every cell that asks.
+
+        `build(folder, ledger)` writes into `folder`, which survives a crash, so a build may leave checkpoints
+        there and continue. The folder is the artifact only once `build` has returned.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Services:
+    """What the harness lends to a strategy while it fits and predicts.
+
+    `score` judges predictions on validation examples with the primary metric (mean); `progress(done,
+    total, what)` feeds the display and must be called at least every few seconds of work.
+    """
+
+    seed: int
+    ledger: Ledger
+    scratch: Path
+    artifacts: Artifacts
+    engine: EngineSession | None = None
+    embedder: Callable[[], Embedder] | None = None
+    score: Callable[[Sequence[Prediction]], float] | None = None
+    progress: Callable[[float, float, str], None] = lambda done, total, what: None
+    pending_state: Mapping[str, Any] | None = None
+    keep_prompts: bool = False
+
+
+@runtime_checkable
+class Predictor(Protocol):
+    """A fitted strategy."""
+
+    def predict(self, inputs: Sequence[Input]) -> Iterator[Prediction]:
+        """One prediction per input, keyed by id, in any order."""
+        ...
+
+    def save(self, folder: Path) -> None: ...
+
+
+VariesWith = Literal["seed", "train_size", "model"]
+
+
+@runtime_checkable
+class Strategy(Protocol):
+    """A way to answer a task. Built from JSON settings: `factory(**settings) -> Strategy`.
+
+    Attributes:
+        varies_with: what its result depends on, so that no cell is run twice. A strategy without
+            "model" gets no engine.
+    """
+
+    varies_with: frozenset[VariesWith]
+
+    def fit(
+        self, brief: Brief, train: Sequence[Example], validation: Sequence[Example], services: Services
+    ) -> Predictor:
+        """Raises NotApplicable with a reason, or Pending for work that goes on elsewhere."""
+        ...
+
+    def load(self, folder: Path, brief: Brief, services: Services) -> Predictor:
+        """The predictor that `save` wrote; must answer exactly as the one that was saved."""
+        ...
+
+
+# --- training --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingPair:
+    """A rendered training example: the very messages that serving sends, and the answer wanted."""
+
+    id: str
+    messages: tuple[Message, ...]
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tunable:
+    """What a trainer gets from an engine whose `capabilities.train` is set.
+
+    `model` is the shared base model (a torch module, eval mode, no gradients): a trainer wraps it with an
+    adapter and MUST unwrap it afterwards. `encode(messages, answer)` returns (prompt ids, answer ids), the
+    answer ids ending in the end token that generation stops at, tokenised exactly as serving does.
+    """
+
+    model: Any
+    encode: Callable[[Sequence[Message], str], tuple[list[int], list[int]]]
+    pad_id: int
+    end_id: int
+    context: int
+    device: str
+    card: ModelCard
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingResult:
+    """What training did; the adapter lies in the folder the trainer was given.
+
+    `losses` is (optimizer step, mean loss per answer token); `validation_losses` the same at epoch ends.
+    """
+
+    steps: int
+    epochs: float
+    examples: int
+    truncated: int
+    dropped: int
+    training_tokens: int
+    answer_tokens: int
+    seconds: float
+    trainable_parameters: int
+    peak_bytes: int | None
+    losses: tuple[tuple[int, float], ...]
+    validation_losses: tuple[tuple[int, float], ...]
+    settings: Mapping[str, Json]
+
+
+class Trainer(Protocol):
+    """Training pairs in, a PEFT adapter folder out. Registered under `breakeven.trainers`.
+
+    `train` must be resumable: called again with the same arguments after a crash it continues from its
+    last checkpoint under `scratch` and ends with the same adapter as an unbroken run.
+    """
+
+    def train(
+        self,
+        tunable: Tunable,
+        pairs: Sequence[TrainingPair],
+        validation: Sequence[TrainingPair],
+        folder: Path,
+        scratch: Path,
+        seed: int,
+        settings: Mapping[str, Json],
+        progress: Callable[[float, float, str], None],
+    ) -> TrainingResult: ...
