@@ -1,0 +1,279 @@
+"""Reads a run folder into dataclasses: what reports, tables and comparisons work from.
+
+Reads only; the writing side is `store`. Summaries (intervals, differences, costs) are computed here from
+the stored per-example scores and ledgers, so that a run can be re-scored and re-priced without running.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from breakeven.harness.contracts import Json, Usage
+from breakeven.harness.errors import UserError
+from breakeven.harness.ledger import Ledger
+
+if TYPE_CHECKING:
+    from breakeven.harness.stats import Interval
+
+DONE = "done"
+
+
+@dataclass(frozen=True, slots=True)
+class MetricInfo:
+    name: str
+    range: tuple[float, float] | None
+    higher_is_better: bool
+    additive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TestExample:
+    __test__ = False  # not a test class, whatever pytest thinks of the name
+
+    id: str
+    input: Mapping[str, Json]
+    references: tuple[Json, ...]
+    group: str | None = None
+    meta: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskResult:
+    """A task as it was run: test examples in their order, documents that some prediction shows."""
+
+    name: str
+    description: str
+    instructions: str
+    input_template: str
+    language: str
+    licence: str
+    choices: tuple[str, ...] | None
+    metrics: tuple[MetricInfo, ...]
+    correct_at: float
+    sizes: Mapping[str, int]
+    document_count: int
+    cut: Mapping[str, Json]
+    duplicates: Mapping[str, int]
+    hash: str
+    test: tuple[TestExample, ...]
+    documents: Mapping[str, Mapping[str, str]]
+
+    @property
+    def primary(self) -> MetricInfo:
+        return self.metrics[0]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPrediction:
+    id: str
+    output: str
+    score: Mapping[str, float]
+    detail: Mapping[str, Json]
+    usage: Usage
+    seconds: float | None
+    finish_reason: str
+    meta: Mapping[str, Json]
+    prompt: Sequence[Mapping[str, str]] | None = None
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """One cell: task x strategy x model x training size x seed."""
+
+    id: str
+    task: str
+    strategy: str
+    model: str | None
+    train_size: int
+    seed: int | None
+    settings: Mapping[str, Json]
+    state: str
+    reason: str
+    predictions: tuple[StoredPrediction, ...]
+    aggregates: Mapping[str, float]
+    ledger: Ledger
+    timing: Mapping[str, Any] | None
+    training: Mapping[str, Any] | None
+    fit_notes: Mapping[str, Any]
+    lost: Mapping[str, float]
+
+    def scores(self, metric: str) -> list[float]:
+        return [p.score[metric] for p in self.predictions]
+
+    @cached_property
+    def mean_usage(self) -> tuple[float, float]:
+        """(input, output) tokens per request; (0, 0) where no language model is asked."""
+        n = max(len(self.predictions), 1)
+        return (
+            sum(p.usage.input_tokens for p in self.predictions) / n,
+            sum(p.usage.output_tokens for p in self.predictions) / n,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Money in the run's currency; `value` None is unknown. `note` says what it rests on."""
+
+    value: float | None
+    status: str  # measured | estimated | unknown
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a task's result table: one strategy (x model x training size), its seeds together.
+
+    `quality` is the primary metric over all seeds; `difference` to the reference strategy is paired by
+    example. `input_tokens`/`output_tokens` per request; `latency` (p50, p95) seconds from the batch-of-one
+    pass; `training_seconds` mean over seeds. `label` is unique within the table.
+    """
+
+    label: str
+    strategy: str
+    model: str | None
+    train_size: int
+    state: str
+    reason: str
+    cells: tuple[CellResult, ...]
+    is_reference: bool = False
+    quality: float | None = None
+    interval: Interval | None = None
+    difference: float | None = None
+    difference_interval: Interval | None = None
+    won: int = 0
+    lost: int = 0
+    input_tokens: float | None = None
+    output_tokens: float | None = None
+    cost_per_1000: Cost = Cost(None, "unknown")
+    one_off: Cost = Cost(None, "unknown")
+    latency: tuple[float, float] | None = None
+    training_seconds: float | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Results:
+    """A whole run. `tables()` gives the rows per task, in the suite's order of strategies."""
+
+    folder: Path
+    name: str
+    info: Mapping[str, Any]  # run.json
+    suite: Mapping[str, Any]  # suite.yaml
+    tasks: Mapping[str, TaskResult]
+    cells: Mapping[str, CellResult]
+
+    @property
+    def currency(self) -> str:
+        return str(self.info.get("currency", "USD"))
+
+    @property
+    def reference(self) -> str:
+        return str(self.info.get("reference", ""))
+
+    def cells_of(self, task: str) -> list[CellResult]:
+        return [c for c in self.cells.values() if c.task == task]
+
+    @cached_property
+    def tables(self) -> Mapping[str, tuple[Row, ...]]:
+        """Task name -> rows."""
+        from breakeven.harness.summary import table
+
+        return {name: table(self, name) for name in self.tasks}
+
+
+def load(folder: Path) -> Results:
+    """Read a run folder. Raises UserError when it is none."""
+    folder = Path(folder)
+    if not (folder / "run.json").is_file():
+        raise UserError("not a run folder: there is no run.json in it", file=folder)
+    import yaml
+
+    info = _json(folder / "run.json", {})
+    suite = yaml.safe_load((folder / "suite.yaml").read_text(encoding="utf-8"))
+    tasks = {p.name: _task(p) for p in sorted((folder / "tasks").glob("*")) if (p / "task.json").exists()}
+    order = {name: i for i, name in enumerate(info.get("tasks", []))}
+    tasks = dict(sorted(tasks.items(), key=lambda kv: order.get(kv[0], len(order))))
+    planned = info.get("cells") or sorted(p.name for p in (folder / "cells").glob("*"))
+    cells = {c: _cell(folder / "cells" / c) for c in planned if (folder / "cells" / c / "cell.json").exists()}
+    return Results(folder, info.get("name", folder.name), info, suite, tasks, cells)
+
+
+def _json(path: Path, default: Any = None) -> Any:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else default
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file if line.strip()]
+
+
+def _task(folder: Path) -> TaskResult:
+    d = _json(folder / "task.json")
+    return TaskResult(
+        name=d["name"],
+        description=d["description"],
+        instructions=d["instructions"],
+        input_template=d["input_template"],
+        language=d["language"],
+        licence=d["licence"],
+        choices=tuple(d["choices"]) if d["choices"] is not None else None,
+        metrics=tuple(
+            MetricInfo(m["name"], tuple(m["range"]) if m["range"] else None, m["higher_is_better"], m["additive"])
+            for m in d["metrics"]
+        ),
+        correct_at=d["correct_at"],
+        sizes=d["sizes"],
+        document_count=d["documents"],
+        cut=d["cut"],
+        duplicates=d["duplicates"],
+        hash=d["hash"],
+        test=tuple(
+            TestExample(e["id"], e["input"], tuple(e["references"]), e.get("group"), e.get("meta") or {})
+            for e in _lines(folder / "test.jsonl")
+        ),
+        documents={r["id"]: r for r in _lines(folder / "documents.jsonl")},
+    )
+
+
+def _prediction(row: dict[str, Any]) -> StoredPrediction:
+    return StoredPrediction(
+        id=row["id"],
+        output=row["output"],
+        score=row["score"],
+        detail=row.get("detail") or {},
+        usage=Usage(**row["usage"]),
+        seconds=row.get("seconds"),
+        finish_reason=row.get("finish_reason", ""),
+        meta=row.get("meta") or {},
+        prompt=row.get("prompt"),
+    )
+
+
+def _cell(folder: Path) -> CellResult:
+    spec, status = _json(folder / "cell.json"), _json(folder / "status.json", {})
+    done = status.get("state") == DONE
+    return CellResult(
+        id=spec["id"],
+        task=spec["task"],
+        strategy=spec["strategy"],
+        model=spec.get("model"),
+        train_size=spec["train_size"],
+        seed=spec.get("seed"),
+        settings=spec["settings"],
+        state=status.get("state", "waiting"),
+        reason=status.get("reason", ""),
+        predictions=tuple(_prediction(r) for r in _lines(folder / "predictions.jsonl")) if done else (),
+        aggregates=_json(folder / "scores.json", {}),
+        ledger=Ledger.from_json(_json(folder / "ledger.json", [])),
+        timing=_json(folder / "timing.json"),
+        training=_json(folder / "training.json"),
+        fit_notes=_json(folder / "fit.json", {}),
+        lost=status.get("lost") or {},
+    )
