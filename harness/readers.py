@@ -1,0 +1,333 @@
+"""Rows out of JSONL, JSON, CSV, Parquet, a Hub data set, a folder of those, or a Python iterable.
+
+Every row remembers its file and line, so that whoever finds fault with it can say where. Text files are
+checked here before `datasets` gets them, because its own errors name neither line nor field, and because
+its type inference turns the label "01" into 1, "NA" into nothing and "2026-11-20" into a timestamp.
+What the columns mean is decided in `breakeven.harness.data`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from breakeven.harness.contracts import Json
+from breakeven.harness.errors import UserError
+
+#: What counts as data: a path, a Hub id ("org/name", "org/name:config", either with "@revision"), or rows.
+Source = str | Path | Iterable[Mapping[str, Any]]
+
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+SPLIT_NAMES = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing", "eval"), "test"),
+}
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?(@[\w./-]+)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row as it was read: `values` by column, the file (or Hub id) and the 1-based line it starts on."""
+
+    values: Mapping[str, Json]
+    file: str
+    line: int | None
+
+
+def read(source: Source, *, base: Path | None = None, encoding: str = "utf-8") -> dict[str, list[Row]]:
+    """All rows of a source by split name; "" holds what belongs to no split yet.
+
+    Args:
+        source: a file, a folder, a Hub id, or an iterable of mappings (a `datasets.Dataset` is one).
+        base: where relative paths start (the folder of the task file); the current folder otherwise.
+        encoding: of text files. A byte-order mark is dropped.
+
+    Raises:
+        UserError: with file and line, for what cannot be read.
+    """
+    if not isinstance(source, str | Path):
+        return _read_iterable(source)
+    path = resolve(source, base)
+    if path is None:
+        return _read_hub(str(source))
+    if path.is_dir():
+        return _read_folder(path, encoding)
+    return {"": read_file(path, encoding)}
+
+
+def resolve(source: str | Path, base: Path | None = None) -> Path | None:
+    """The existing path that `source` names, or None when it can only be a Hub id.
+
+    Raises UserError when it is neither. A relative path is looked for beside `base`, then here.
+    """
+    path = Path(source).expanduser()
+    candidates = [path] if path.is_absolute() or base is None else [base / path, path]
+    for candidate in candidates:
+        if candidate.exists():
+            return candidate
+    text = str(source)
+    if isinstance(source, str) and _HUB_ID.fullmatch(text) and path.suffix.lower() not in SUFFIXES:
+        return None
+    raise UserError(f"there is no such file or folder: {candidates[0]}", hint=_nearby(candidates[0]))
+
+
+def _nearby(path: Path) -> str | None:
+    import difflib
+
+    parent = path.parent
+    if not parent.is_dir():
+        return f"The folder {parent} does not exist either"
+    near = difflib.get_close_matches(path.name, [p.name for p in parent.iterdir()], n=1)
+    return f"Did you mean {parent / near[0]}" if near else None
+
+
+def read_file(path: Path, encoding: str = "utf-8") -> list[Row]:
+    """The rows of one file. Raises UserError for a suffix we do not know and for every broken row."""
+    suffix = path.suffix.lower()
+    if suffix in (".jsonl", ".ndjson"):
+        return _through_datasets(_json_lines(path, encoding), str(path))
+    if suffix == ".json":
+        return _through_datasets(_json_array(path, encoding), str(path))
+    if suffix in (".csv", ".tsv"):
+        return _through_datasets(_csv_records(path, encoding), str(path))
+    if suffix == ".parquet":
+        return _read_parquet(path)
+    raise UserError(
+        f"cannot read '{suffix or path.name}' files", file=path, hint=f"Known are {', '.join(SUFFIXES)}"
+    )
+
+
+def _read_folder(folder: Path, encoding: str) -> dict[str, list[Row]]:
+    """Every data file of a folder, by name; `train.csv`, `test-2.jsonl` and the like name their split."""
+    files = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix.lower() in SUFFIXES)
+    if not files:
+        raise UserError("the folder holds no data file", file=folder, hint=f"Known are {', '.join(SUFFIXES)}")
+    splits: dict[str, list[Row]] = {}
+    for file in files:
+        name = SPLIT_NAMES.get(re.split(r"[-_.]", file.stem.lower())[0], "")
+        splits.setdefault(name, []).extend(read_file(file, encoding))
+    if "" in splits and len(splits) > 1:
+        loose = next(f for f in files if re.split(r"[-_.]", f.stem.lower())[0] not in SPLIT_NAMES)
+        raise UserError(
+            "beside files named after a split this one belongs to none",
+            file=loose,
+            hint="Name it train-..., validation-... or test-..., or move it away",
+        )
+    return splits
+
+
+# --- text files ------------------------------------------------------------------------------
+
+
+def read_text(path: Path, encoding: str = "utf-8") -> str:
+    """The text of a file without its byte-order mark. Raises UserError with the line of a wrong byte."""
+    try:
+        raw = path.read_bytes()
+    except OSError as e:
+        raise UserError(f"cannot be read: {e.strerror or e}", file=path) from e
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")) and encoding == "utf-8":
+        raise UserError("is UTF-16", file=path, hint="Save it as UTF-8, or say `encoding: utf-16`")
+    try:
+        return raw.decode("utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding)
+    except LookupError as e:
+        raise UserError(f"there is no encoding '{encoding}'", file=path, field="encoding") from e
+    except UnicodeDecodeError as e:
+        raise UserError(
+            f"byte 0x{raw[e.start]:02x} is not {encoding}",
+            file=path,
+            line=raw.count(b"\n", 0, e.start) + 1,
+            hint="Save the file as UTF-8, or name its encoding, for example `encoding: cp1252`",
+        ) from e
+
+
+def _json_lines(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in enumerate(read_text(path, encoding).split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as e:
+            raise UserError(
+                f"is not JSON: {e.msg.lower()} at character {e.pos + 1}",
+                file=path,
+                line=number,
+                hint="A JSONL file holds one JSON object a line",
+            ) from e
+        if not isinstance(record, dict):
+            raise UserError(
+                f"holds {_kind(record)} where an object is wanted",
+                file=path,
+                line=number,
+                hint='For example {"text": "..."}',
+            )
+        yield number, record
+
+
+def _json_array(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    try:
+        records = json.loads(read_text(path, encoding))
+    except json.JSONDecodeError as e:
+        hint = "One JSON object a line is JSONL: name the file .jsonl" if e.msg == "Extra data" else None
+        raise UserError(f"is not JSON: {e.msg.lower()}", file=path, line=e.lineno, hint=hint) from e
+    if not isinstance(records, list):
+        raise UserError(f"holds {_kind(records)} where a list of objects is wanted", file=path)
+    for number, record in enumerate(records, 1):
+        if not isinstance(record, dict):
+            raise UserError(f"item {number} is {_kind(record)} where an object is wanted", file=path)
+        yield number, record
+
+
+def _csv_records(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    text = read_text(path, encoding)
+    csv.field_size_limit(sys.maxsize)
+    first = text.split("\n", 1)[0]
+    delimiters = "\t" if path.suffix.lower() == ".tsv" else ",;\t"
+    delimiter = max(delimiters, key=lambda d: (first.count(d), d == ","))
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
+    header: list[str] | None = None
+    start = 1
+    while True:
+        try:
+            record = next(reader, None)
+        except csv.Error as e:
+            open_quote = "unexpected end of data" in str(e)
+            raise UserError(
+                "opens a quote that is never closed" if open_quote else f"is not CSV: {e}",
+                file=path,
+                line=start if open_quote else reader.line_num,
+                hint='Write a quotation mark inside a quoted field twice: ""',
+            ) from e
+        if record is None:
+            break
+        line, start = start, reader.line_num + 1
+        if not record:
+            continue
+        if header is None:
+            header = _header(record, path)
+        elif len(record) != len(header):
+            raise UserError(
+                f"the row has {_count(len(record), 'field')}, the header {len(header)} ({', '.join(header)})",
+                file=path,
+                line=line,
+                hint=f"Put text that contains '{delimiter}' or a line break in quotation marks",
+            )
+        else:
+            yield line, dict(zip(header, record, strict=True))
+    if header is None:
+        raise UserError("is empty", file=path, hint="The first line must name the columns")
+
+
+def _header(record: list[str], path: Path) -> list[str]:
+    names = [name.strip() for name in record]
+    for position, name in enumerate(names, 1):
+        if not name:
+            raise UserError(f"column {position} has no name", file=path, line=1)
+        if names.count(name) > 1:
+            raise UserError(f"two columns are called '{name}'", file=path, line=1, field=name)
+    return names
+
+
+def _kind(value: Any) -> str:
+    kinds = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+    return kinds.get(type(value), "a number")
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"
+
+
+# --- datasets --------------------------------------------------------------------------------
+
+
+def _through_datasets(records: Iterable[tuple[int, Mapping[str, Any]]], name: str) -> list[Row]:
+    """Checked records as a `datasets` table with declared types: text stays text, the rest stays JSON."""
+    import datasets
+
+    numbered = list(records)
+    columns = list(dict.fromkeys(key for _, record in numbered for key in record))
+    table: dict[str, list[Any]] = {c: [record.get(c) for _, record in numbered] for c in columns}
+    features = {
+        c: datasets.Value("string") if all(v is None or type(v) is str for v in values) else datasets.Json()
+        for c, values in table.items()
+    }
+    try:
+        data = datasets.Dataset.from_dict(table, features=datasets.Features(features))
+    except (TypeError, ValueError, OverflowError) as e:
+        raise UserError(f"{name} holds a value that JSON cannot express: {e}") from e
+    lines = [line for line, _ in numbered]
+    return [Row(values, name, line) for line, values in zip(lines, data, strict=True)]
+
+
+def _read_iterable(source: Iterable[Mapping[str, Any]]) -> dict[str, list[Row]]:
+    if isinstance(source, Mapping):  # a DatasetDict, or rows by split
+        return {
+            SPLIT_NAMES.get(str(split), str(split)): row
+            for split, rows in source.items()
+            for row in _read_iterable(rows).values()
+        }
+    if hasattr(source, "features") and hasattr(source, "to_list"):
+        return {"": _plain(source, "<data set>")}
+    records: list[tuple[int, Mapping[str, Any]]] = []
+    for number, record in enumerate(source, 1):
+        if not isinstance(record, Mapping):
+            raise UserError(f"row {number} of the data is {type(record).__name__} where a mapping is wanted")
+        records.append((number, record))
+    return {"": _through_datasets(records, "<rows>")}
+
+
+def _read_parquet(path: Path) -> list[Row]:
+    import datasets
+    import pyarrow.parquet  # type: ignore[import-untyped]
+
+    try:
+        data = datasets.Dataset(pyarrow.parquet.read_table(path))
+    except Exception as e:
+        raise UserError(f"is not a readable Parquet file: {e}", file=path) from e
+    return _plain(data, str(path))
+
+
+def _read_hub(name: str) -> dict[str, list[Row]]:
+    """A data set of the Hub: "org/name", "org/name:config", either with "@revision"."""
+    import datasets
+
+    identifier, _, revision = name.partition("@")
+    identifier, _, config = identifier.partition(":")
+    try:
+        data = _load_from_hub(datasets, identifier, config or None, revision or None)
+    except Exception as e:
+        reason = str(e).strip().split("\n")[0] or type(e).__name__
+        raise UserError(
+            f"the Hub data set '{identifier}' could not be loaded: {reason}",
+            hint="Check its name and the network, or give a local file or folder instead",
+        ) from e
+    return {SPLIT_NAMES.get(s, s): _plain(d, f"{identifier} ({s})") for s, d in data.items()}
+
+
+def _load_from_hub(datasets: Any, identifier: str, config: str | None, revision: str | None) -> Any:
+    try:
+        return datasets.load_dataset(identifier, config, revision=revision)
+    except RuntimeError as e:
+        # data sets that are still a script are not run; the Hub keeps a Parquet copy of most of them
+        if "scripts are no longer supported" not in str(e) or revision is not None:
+            raise
+        return datasets.load_dataset(identifier, config, revision="refs/convert/parquet")
+
+
+def _plain(data: Any, name: str) -> list[Row]:
+    """The rows of a `datasets.Dataset`, class numbers turned into class names."""
+    labels = {c: f for c, f in data.features.items() if type(f).__name__ == "ClassLabel"}
+    rows = []
+    for number, values in enumerate(data, 1):
+        for column, feature in labels.items():
+            value = values[column]
+            values[column] = None if value is None or value < 0 else feature.int2str(value)
+        rows.append(Row(values, name, number))
+    return rows
