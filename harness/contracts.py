@@ -7,6 +7,7 @@ none knows the others. What Breakeven ships is written against this module, as w
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -123,9 +124,21 @@ class Task:
         )
 
     def limited(self, **sizes: int | None) -> Task:
-        """The task with at most `train=`, `validation=`, `test=` examples, the first ones of each."""
-        cut = {name: getattr(self, name)[:n] for name, n in sizes.items() if n is not None}
+        """The task with at most `train=`, `validation=`, `test=` examples of each split (see `take`)."""
+        cut = {name: take(getattr(self, name), n) for name, n in sizes.items() if n is not None}
         return replace(self, **cut)
+
+
+def take(examples: Sequence[Example], n: int) -> tuple[Example, ...]:
+    """The same `n` examples every time, whatever their order: those whose hashed ids are smallest.
+
+    A smaller `n` gives a subset of a larger one, so that learning curves grow one training set.
+    """
+    if n >= len(examples):
+        return tuple(examples)
+    ranked = sorted(examples, key=lambda e: hashlib.sha256(e.id.encode()).digest())
+    chosen = {e.id for e in ranked[:n]}
+    return tuple(e for e in examples if e.id in chosen)
 
 
 # --- metrics ---------------------------------------------------------------------------------

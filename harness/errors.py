@@ -48,7 +48,8 @@ class UserError(BreakevenError):
         if self.field is not None:
             where.append(f"field '{self.field}'")
         prefix = f"{', '.join(where)}: " if where else ""
-        return f"{prefix}{self.what}{f'. {self.hint}' if self.hint else ''}".rstrip(".") + "."
+        text = f"{prefix}{self.what.rstrip('.')}" + (f"; {self.hint.rstrip('.')}" if self.hint else "")
+        return text if text.endswith(("?", "!")) else text + "."
 
 
 class NotApplicable(BreakevenError):

@@ -123,14 +123,14 @@ def source_hash(name: str, base: Path | None = None) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path else ""
 
 
-def data_files(kind: Kind, folder: str, suffix: str) -> dict[str, Path]:
-    """Data files that registered packages carry, by stem: suites (`suites/*.yaml`), named settings."""
-    found: dict[str, Path] = {}
-    for point in metadata.entry_points(group=f"breakeven.{kind}"):
-        for root in _package_folders(point.value):
-            for path in sorted((root / folder).glob(f"*{suffix}")):
-                found.setdefault(path.stem, path)
-    return found
+def data_files(kind: Kind, pattern: str) -> list[Path]:
+    """Data files that registered packages carry: suites (`suites/*.yaml`), named settings."""
+    return [
+        path
+        for point in metadata.entry_points(group=f"breakeven.{kind}")
+        for root in _package_folders(point.value)
+        for path in sorted(root.glob(pattern))
+    ]
 
 
 def _package_folders(value: str) -> list[Path]:

@@ -1,0 +1,162 @@
+"""From a suite to its cells: what has to be run, under which names, with which addresses.
+
+A cell is task x strategy x model x training size x seed, less what the strategy does not vary with, so that
+no cell is run twice.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from breakeven.harness import registry
+from breakeven.harness.contracts import Strategy, Task
+from breakeven.harness.errors import BreakevenError, UserError
+from breakeven.harness.store import digest
+from breakeven.harness.suite import StrategyEntry, Suite, TaskEntry
+
+
+@dataclass(frozen=True, slots=True)
+class CellSpec:
+    """A cell as JSON; `factory` and `settings` re-create its strategy anywhere."""
+
+    id: str
+    task: str
+    strategy: str
+    factory: str
+    settings: Mapping[str, Any] = field(hash=False)
+    model: str | None
+    train_size: int
+    seed: int | None
+
+
+def load_task(name: str, entry: TaskEntry, limit: int | None = None) -> Task:
+    """The task of a suite's entry, limited. Raises UserError with the entry's name in it."""
+    target = Path(entry.task) if entry.task.endswith((".yaml", ".yml")) else registry.find("tasks", entry.task)
+    if isinstance(target, Path):
+        from breakeven.harness.taskfile import load
+
+        task = _called(f"tasks.{name}.args", load, target, **entry.args)
+    else:
+        task = _called(f"tasks.{name}.args", target, **entry.args)
+    if not isinstance(task, Task):
+        raise UserError(f"'{entry.task}' returned {type(task).__name__}, not a Task", field=f"tasks.{name}")
+    limits = entry.limits.model_dump()
+    if limit is not None:
+        limits["test"] = min(limit, limits["test"] or limit)
+    return task.limited(**limits)
+
+
+def make_strategy(name: str, factory: str, settings: Mapping[str, Any]) -> Strategy:
+    made = _called(f"strategies.{name}", registry.find("strategies", factory), **settings)
+    if not hasattr(made, "fit") or not hasattr(made, "varies_with"):
+        raise UserError(f"'{factory}' is no strategy: it lacks fit or varies_with", field=f"strategies.{name}")
+    strategy: Strategy = made
+    return strategy
+
+
+def _called(where: str, function: Callable[..., Any], /, *args: Any, **settings: Any) -> Any:
+    """`function(**settings)`; a setting that it does not take is the user's error."""
+    import inspect
+
+    parameters = inspect.signature(function).parameters
+    takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    unknown = [k for k in settings if k not in parameters]
+    if unknown and not takes_all:
+        known = ", ".join(k for k in list(parameters)[len(args) :]) or "none"
+        raise UserError("unknown setting", field=f"{where}.{unknown[0]}", hint=f"known: {known}")
+    try:
+        return function(*args, **settings)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, BreakevenError):
+            raise
+        raise UserError(str(error), field=where) from error
+
+
+def cells(suite: Suite, tasks: Mapping[str, Task], only: Sequence[str] = ()) -> list[CellSpec]:
+    """All cells in the suite's order.
+
+    Args:
+        only: glob patterns on strategy names or cell ids; none means everything.
+    """
+    specs: dict[str, CellSpec] = {}
+    for task_name, task in tasks.items():
+        for name, entry in suite.strategies.items():
+            if entry.tasks is None or task_name in entry.tasks:
+                for spec in _cells_of(suite, task_name, task, name, entry):
+                    specs.setdefault(spec.id, spec)
+    chosen = [s for s in specs.values() if not only or any(_matches(s, pattern) for pattern in only)]
+    if only and not chosen:
+        raise UserError(
+            f"no strategy or cell matches {' or '.join(map(repr, only))}",
+            field="--only",
+            hint=f"strategies: {', '.join(suite.strategies)}",
+        )
+    return chosen
+
+
+def _matches(spec: CellSpec, pattern: str) -> bool:
+    return fnmatch.fnmatch(spec.strategy, pattern) or fnmatch.fnmatch(spec.id, pattern)
+
+
+def _cells_of(
+    suite: Suite, task_name: str, task: Task, name: str, entry: StrategyEntry
+) -> list[CellSpec]:
+    varies = make_strategy(name, entry.strategy, entry.settings).varies_with
+    models: list[str | None] = list(entry.models or suite.models) if "model" in varies else [None]
+    full = len(task.train)
+    wanted = [full if n == "all" else min(int(n), full) for n in suite.train_sizes]
+    sizes = sorted(set(wanted)) if "train_size" in varies else [max(wanted)]
+    seeds: list[int | None] = list(suite.seeds) if "seed" in varies else [None]
+    many_models, many_sizes = len(suite.models) > 1, len(set(wanted)) > 1
+    found = []
+    for model in models:
+        for size in sizes:
+            for seed in seeds:
+                parts = [task_name, name]
+                if many_models and model is not None:
+                    parts.append(model)
+                if many_sizes and "train_size" in varies:
+                    parts.append(f"n{size}")
+                if seed is not None:
+                    parts.append(f"s{seed}")
+                found.append(
+                    CellSpec(
+                        "--".join(_safe(p) for p in parts),
+                        task_name,
+                        name,
+                        entry.strategy,
+                        entry.settings,
+                        model,
+                        size,
+                        seed,
+                    )
+                )
+    return found
+
+
+def _safe(name: str) -> str:
+    """A name as part of a folder name."""
+    return "".join(c if c.isalnum() or c in "+-_." else "_" for c in name)
+
+
+def task_digest(task: Task) -> str:
+    """Address of a task's content: everything that changes a prompt, a split or a score."""
+    return digest(
+        {
+            "name": task.name,
+            "instructions": task.instructions,
+            "template": task.input_template,
+            "choices": task.choices,
+            "max_tokens": task.max_tokens,
+            "metrics": [repr(m) for m in task.metrics],
+            "splits": {
+                s: [[e.id, e.input, e.references, e.group] for e in getattr(task, s)]
+                for s in ("train", "validation", "test")
+            },
+            "documents": [[d.id, d.text] for d in task.documents],
+        }
+    )

@@ -1,0 +1,139 @@
+"""YAML that people type: read with line numbers, so that an error can point at the line.
+
+Duplicate keys are errors (YAML would silently keep the last). `validated` turns pydantic's findings into
+one `UserError` with file, line and field.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from breakeven.harness.errors import UserError
+
+M = TypeVar("M", bound=BaseModel)
+Location = tuple[str | int, ...]
+
+
+class YamlFile:
+    """A parsed file: `data`, and `line(location)` for the 1-based line of a nested key."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+        except FileNotFoundError:
+            raise UserError("no such file", file=path) from None
+        except IsADirectoryError:
+            raise UserError("is a folder; a YAML file is needed", file=path) from None
+        except UnicodeDecodeError as error:
+            raise UserError(f"not UTF-8 text (byte {error.start})", file=path) from error
+        try:
+            self._root = yaml.compose(text, Loader=yaml.SafeLoader)
+            self.data: Any = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            problem = getattr(error, "problem", None) or "cannot be read"
+            raise UserError(
+                f"not valid YAML: {problem}", file=path, line=mark.line + 1 if mark else None
+            ) from error
+        if self._root is not None:
+            self._refuse_duplicates(self._root)
+
+    def line(self, location: Sequence[str | int]) -> int | None:
+        """Line of the key at `location`, or of the nearest enclosing one."""
+        node, line = self._root, 1 if self._root is not None else None
+        for part in location:
+            if isinstance(node, yaml.MappingNode):
+                pair = next((kv for kv in node.value if kv[0].value == str(part)), None)
+                if pair is None:
+                    return line
+                line, node = pair[0].start_mark.line + 1, pair[1]
+            elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+                node = node.value[part]
+                line = node.start_mark.line + 1
+            else:
+                return line
+        return line
+
+    def _refuse_duplicates(self, node: yaml.Node) -> None:
+        children: list[yaml.Node] = []
+        if isinstance(node, yaml.MappingNode):
+            seen: set[str] = set()
+            for key, value in node.value:
+                if key.value in seen:
+                    raise UserError(
+                        "the key stands here twice",
+                        file=self.path,
+                        line=key.start_mark.line + 1,
+                        field=str(key.value),
+                    )
+                seen.add(key.value)
+                children.append(value)
+        elif isinstance(node, yaml.SequenceNode):
+            children = list(node.value)
+        for child in children:
+            self._refuse_duplicates(child)
+
+
+def validated(model: type[M], data: Any, source: YamlFile | None = None) -> M:
+    """`data` as `model`. Raises UserError for the first finding, with nearest key for a misspelt one."""
+    if not isinstance(data, Mapping):
+        raise UserError(
+            "should hold keys and values", file=source.path if source else None, line=1 if source else None
+        )
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        location = tuple(p for p in first["loc"] if not _is_union_tag(p, data))
+        hint = None
+        if first["type"] == "extra_forbidden":
+            known = _fields_at(model, location[:-1])
+            close = difflib.get_close_matches(str(location[-1]), known, n=2)
+            what = "unknown key"
+            hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(known)}"
+        elif first["type"] == "missing":
+            what = "is required"
+        else:
+            what = str(first["msg"]).removeprefix("Value error, ")
+            if not isinstance(first["input"], dict | list) and f"{first['input']}" not in what:
+                what += f" (found {first['input']!r})"
+        raise UserError(
+            what[0].lower() + what[1:],
+            file=source.path if source else None,
+            line=source.line(location) if source else None,
+            field=".".join(map(str, location)) or None,
+            hint=hint,
+        ) from error
+
+
+def _is_union_tag(part: str | int, data: Any) -> bool:
+    """pydantic puts the tried type of a union into the location; it is no key of the user's."""
+    return isinstance(part, str) and ("[" in part or part in {"str", "int", "float", "dict", "list", "bool"})
+
+
+def _fields_at(model: type[BaseModel], location: Location) -> list[str]:
+    """Field names of the model that `location` leads into, through dict values and optional models."""
+    current: Any = model
+    for part in location:
+        fields = getattr(current, "model_fields", None)
+        if fields is None or part not in fields:
+            continue  # a key of a dict of models
+        current = _model_in(fields[part].annotation) or current
+    return list(getattr(current, "model_fields", {}))
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        found = _model_in(argument)
+        if found is not None:
+            return found
+    return None
