@@ -185,12 +185,14 @@ class Usage:
     input_tokens: int = 0
     output_tokens: int = 0
     cached_input_tokens: int = 0  # as a provider reported them; a price matter, never a saving of ours
+    estimated: bool = False  # the provider reported nothing: counted by a rule of thumb, not measured
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
             self.input_tokens + other.input_tokens,
             self.output_tokens + other.output_tokens,
             self.cached_input_tokens + other.cached_input_tokens,
+            self.estimated or other.estimated,
         )
 
 
@@ -243,7 +245,8 @@ class ModelCard:
 
     `parameters` are all weights, `active_parameters` those multiplied per token (tied embedding counted
     once as the output head); `layers` and `attention_width` (heads x head size) feed the FLOPs formula;
-    `data_goes_to` is "this machine" or a host name; `digest` a hash of the weights or a provider's id.
+    `data_goes_to` is "this machine" or a host name; `digest` a hash of the weights, or of what is asked of a
+    provider; `price_as` the name the price book knows its tokens by ("" where seconds are priced instead).
     """
 
     name: str
@@ -258,6 +261,7 @@ class ModelCard:
     device: str = "unknown"
     data_goes_to: str = "this machine"
     digest: str = ""
+    price_as: str = ""
 
 
 @runtime_checkable
