@@ -1,0 +1,338 @@
+"""A task from a YAML file or from a few arguments: data read, columns mapped, splits cut, everything checked.
+
+`make_task` is what tasks written in Python call; `load` reads the same settings from YAML and adds file and
+line to every fault. Metrics are `breakeven.harness.metrics`, cutting is `breakeven.harness.splits`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from breakeven.harness import data as rows_and_documents
+from breakeven.harness import readers, splits, templating
+from breakeven.harness.contracts import Document, Example, Json, Metric, Task
+from breakeven.harness.data import Columns
+from breakeven.harness.errors import UserError
+from breakeven.harness.readers import Row, Source
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+FROM_DATA = "from data"
+
+
+def make_task(
+    name: str,
+    *,
+    instructions: str,
+    data: Source | Mapping[str, Source],
+    columns: Columns | Mapping[str, Any],
+    metrics: Sequence[Any],
+    input_template: str | None = None,
+    choices: Sequence[str] | str | None = None,
+    documents: Source | Sequence[Document] | None = None,
+    max_tokens: int = 64,
+    language: str = "en",
+    correct_at: float = 1.0,
+    description: str = "",
+    licence: str = "",
+    sizes: Mapping[str, float | int] | None = None,
+    seed: int = 0,
+    encoding: str = "utf-8",
+    base: Path | None = None,
+) -> Task:
+    """A checked task.
+
+    Args:
+        name: as reports show it.
+        instructions: what the model is told, plain text.
+        data: a file, folder, Hub id or rows (see `readers.read`), or one of these by split.
+        columns: which column is what (see `data.Columns`).
+        metrics: metric specifications, the first decides (see `metrics.build`); ready metrics are taken as
+            they are.
+        input_template: sandboxed Jinja over the input's fields; without one, the fields themselves.
+        choices: the closed set of answers, or "from data": every answer that occurs.
+        documents: a folder of .md and .txt files, rows with `text`, or ready documents.
+        max_tokens: room for an answer.
+        language: ISO 639-1.
+        correct_at: the score of the deciding metric that counts as correct.
+        sizes: examples of the splits that have to be cut, as numbers or shares; 0 means none wanted.
+        seed: of the cut and of the order within splits.
+        encoding: of text files.
+        base: where relative paths start; the current folder otherwise.
+
+    Raises:
+        UserError: for whatever is missing or wrong, with file, line and field as far as they are known.
+    """
+    if not isinstance(columns, Columns):
+        columns = Columns.of(**columns)
+    by_split, origin = _rows(data, columns, base, encoding)
+    everything = [row for rows in by_split.values() for row in rows]
+    labels = _choices(choices, everything, columns)
+    # one call, so that an id given in two splits is found
+    made = iter(rows_and_documents.examples(everything, columns, labels))
+    given = {split: tuple(next(made) for _ in rows) for split, rows in by_split.items()}
+    template = input_template or _default_template(columns)
+    _check_template(template, columns)
+    cut, note = _complete(given, sizes or {}, seed, labels is not None)
+    note["from"] = origin
+    found = {s: splits.spread(cut.get(s, ()), seed, by_label=labels is not None) for s in SPLITS}
+    if not found["test"]:
+        raise UserError("the test split is empty", field="data", hint="Nothing could be scored")
+    return Task(
+        name=name,
+        instructions=instructions.strip(),
+        input_template=template,
+        metrics=_metrics(metrics, labels),
+        choices=labels,
+        documents=_documents(documents, base, encoding),
+        max_tokens=max_tokens,
+        language=language,
+        correct_at=correct_at,
+        description=description.strip(),
+        licence=licence,
+        cut=note,
+        **found,
+    )
+
+
+# --- from YAML -------------------------------------------------------------------------------
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ColumnsEntry(_Strict):
+    """See `data.Columns`."""
+
+    input: str | list[str] | dict[str, str]
+    reference: str | None = None
+    references: str | None = None
+    id: str | None = None
+    group: str | None = None
+    split: str | None = None
+    meta: str | list[str] = []
+    separator: str | None = None
+
+
+class SplitSources(_Strict):
+    """One source per split; splits that are not named are cut from train (or from `all`)."""
+
+    train: str | None = None
+    validation: str | None = None
+    test: str | None = None
+
+
+class SplitSizes(_Strict):
+    """Numbers of examples, or shares of all (0.2)."""
+
+    train: int | float | None = Field(None, ge=0)
+    validation: int | float | None = Field(None, ge=0)
+    test: int | float | None = Field(None, ge=0)
+
+
+class TaskFile(_Strict):
+    """The keys of a task file; see `make_task` for what they mean."""
+
+    name: str = ""
+    description: str = ""
+    licence: str = ""
+    language: str = Field("en", min_length=2)
+    instructions: str = Field(min_length=1)
+    input_template: str | None = None
+    data: str | SplitSources
+    columns: ColumnsEntry
+    encoding: str = "utf-8"
+    choices: Literal["from data"] | list[str] | None = None
+    documents: str | None = None
+    metrics: list[str | dict[str, Any]] = Field(min_length=1)
+    max_tokens: int = Field(64, ge=1)
+    correct_at: float = 1.0
+    sizes: SplitSizes = SplitSizes()  # type: ignore[call-arg]
+    seed: int = 0
+
+
+def load(path: Path, **args: Any) -> Task:
+    """The task of a YAML file; `args` override its top-level keys.
+
+    Relative paths start at the file's folder. Raises UserError with file, line and field.
+    """
+    from breakeven.harness.yamlfile import YamlFile, validated
+
+    source = YamlFile(path)
+    entry = validated(TaskFile, source.data, source)
+    if args:
+        entry = validated(TaskFile, {**entry.model_dump(exclude_unset=True), **args})
+    settings = entry.model_dump(exclude_none=True)
+    settings["name"] = entry.name or path.name.removesuffix(path.suffix).removesuffix(".task")
+    try:
+        return make_task(base=path.parent, **settings)
+    except UserError as error:
+        if error.file is not None:
+            raise
+        line = source.line(error.field.split(".")) if error.field else None
+        raise UserError(error.what, file=path, line=line, field=error.field, hint=error.hint) from error
+
+
+# --- the parts -------------------------------------------------------------------------------
+
+
+def _rows(
+    data: Source | Mapping[str, Source], columns: Columns, base: Path | None, encoding: str
+) -> tuple[dict[str, list[Row]], dict[str, Json]]:
+    """Rows by split ("" for those still to be cut), and where each split came from."""
+    sources = dict(data) if isinstance(data, Mapping) else {"": data}
+    by_split: dict[str, list[Row]] = {}
+    origin: dict[str, Json] = {}
+    for wanted, source in sources.items():
+        field = f"data.{wanted}" if wanted else "data"
+        try:
+            found = readers.read(source, base=base, encoding=encoding)
+        except UserError as error:
+            if error.file is None and error.field is None:
+                raise UserError(error.what, field=field, hint=error.hint) from error
+            raise
+        if not any(found.values()):
+            raise UserError(f"there is not a single row in {_name(source)}", field=field)
+        if wanted and wanted in found:  # a Hub id or folder that has this very split
+            found = {wanted: found[wanted]}
+        for split, rows in found.items():
+            for part, some in _by_column(rows, columns, wanted or split).items():
+                by_split.setdefault(part, []).extend(some)
+                origin[part or "all"] = _name(source)
+    return by_split, origin
+
+
+def _by_column(rows: list[Row], columns: Columns, split: str) -> dict[str, list[Row]]:
+    """Rows shared out by their split column, where there is one and the source did not say."""
+    if columns.split is None or split:
+        return {split: rows}
+    parts: dict[str, list[Row]] = {}
+    for row in rows:
+        value = row.values.get(columns.split)
+        name = "" if value in (None, "") else readers.SPLIT_NAMES.get(str(value).lower())
+        if name is None:
+            raise UserError(
+                f"there is no split '{value}'",
+                file=row.file,
+                line=row.line,
+                field=columns.split,
+                hint=f"One of {', '.join(SPLITS)}, or empty for rows to be cut",
+            )
+        parts.setdefault(name, []).append(row)
+    return parts
+
+
+def _name(source: Source) -> str:
+    return str(source) if isinstance(source, str | Path) else "rows given by the program"
+
+
+def _choices(
+    choices: Sequence[str] | str | None, rows: Sequence[Row], columns: Columns
+) -> tuple[str, ...] | None:
+    if choices is None:
+        return None
+    if choices == FROM_DATA:
+        labels = rows_and_documents.labels(rows, columns)
+    elif isinstance(choices, str):
+        raise UserError(f"'{choices}' are no choices", field="choices", hint=f"A list, or '{FROM_DATA}'")
+    else:
+        labels = tuple(choices)
+    if len(labels) < 2:
+        raise UserError("choices need at least two different answers", field="choices")
+    twice = next((label for i, label in enumerate(labels) if label in labels[:i]), None)
+    if twice is not None:
+        raise UserError(f"the choice '{twice}' is given twice", field="choices")
+    return labels
+
+
+def _complete(
+    given: Mapping[str, tuple[Example, ...]],
+    sizes: Mapping[str, float | int],
+    seed: int,
+    stratify: bool,
+) -> tuple[dict[str, tuple[Example, ...]], dict[str, Json]]:
+    """The three splits: those given as they are, missing ones cut from the loose rows or from train."""
+    unknown = [s for s in given if s not in ("", *SPLITS)]
+    if unknown:
+        raise UserError(f"there is no split '{unknown[0]}'", field="data", hint=f"One of {', '.join(SPLITS)}")
+    result: dict[str, tuple[Example, ...]] = {s: given[s] for s in SPLITS if s in given}
+    missing = [s for s in SPLITS if s not in result and sizes.get(s) != 0]
+    pool = given.get("") or (result.pop("train", ()) if missing else ())
+    if not missing or (not pool and missing == ["validation"]):
+        return result, {"made": []}
+    if not pool:
+        raise UserError(
+            f"there are no rows to cut the {' and '.join(missing)} split from",
+            field="data",
+            hint="Give train rows, or one source for all splits",
+        )
+    make = [s for s in SPLITS if s == "train" or s in missing] if "train" not in result else missing
+    made = splits.cut(pool, sizes, seed, stratify=stratify, splits=make)
+    for split in make:
+        result[split] = getattr(made, split)
+    return result, {"made": list(make), **made.to_json()}
+
+
+def _default_template(columns: Columns) -> str:
+    """The input as it stands: one field bare, several with their names."""
+    if len(columns.input) == 1:
+        return "{{ " + next(iter(columns.input)) + " }}"
+    return "\n".join(f"{field}: {{{{ {field} }}}}" for field in columns.input)
+
+
+def _check_template(template: str, columns: Columns) -> None:
+    used = templating.variables(template)
+    for name in sorted(used - set(columns.input)):
+        near = difflib.get_close_matches(name, columns.input, n=1)
+        raise UserError(
+            f"the template uses the field '{name}', which the input does not have",
+            field="input_template",
+            hint=f"Did you mean '{near[0]}'" if near else f"The fields are {', '.join(columns.input)}",
+        )
+    if not used:
+        raise UserError(
+            "the template uses no field of the input, every prompt would be the same",
+            field="input_template",
+            hint=f"The fields are {', '.join(columns.input)}",
+        )
+
+
+def _metrics(specs: Sequence[Any], choices: tuple[str, ...] | None) -> tuple[Metric, ...]:
+    from breakeven.harness import metrics
+
+    if not specs:
+        raise UserError("a task needs a metric", field="metrics", hint="The first one decides")
+    built = []
+    for position, spec in enumerate([specs] if isinstance(specs, str) else specs):
+        try:
+            built.append(spec if isinstance(spec, Metric) else metrics.build(spec, choices=choices))
+        except UserError as error:
+            if error.file is None and (error.field is None or error.field.split(".")[0] == "metrics"):
+                raise UserError(error.what, field=f"metrics.{position}", hint=error.hint) from error
+            raise
+    return tuple(built)
+
+
+def _documents(
+    source: Source | Sequence[Document] | None, base: Path | None, encoding: str
+) -> tuple[Document, ...]:
+    if source is None:
+        return ()
+    if not isinstance(source, str | Path):
+        given = list(source)
+        ready = tuple(d for d in given if isinstance(d, Document))
+        if ready and len(ready) == len(given):
+            return ready
+        source = [d for d in given if isinstance(d, Mapping)]
+    try:
+        return rows_and_documents.documents(source, base=base, encoding=encoding)
+    except UserError as error:
+        if error.file is None and error.field is None:
+            raise UserError(error.what, field="documents", hint=error.hint) from error
+        raise
