@@ -1,0 +1,368 @@
+"""How sure we are: intervals for a mean score, and differences between two strategies.
+
+Arrays in, small frozen dataclasses out; nothing here knows tasks or runs. Scores are (seeds, items), or
+(items,) for one seed. Planning (sample size, power) is in `breakeven.harness.power`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from breakeven.harness._variance import (
+    Floats,
+    Groups,
+    Scores,
+    cluster_positions,
+    clustered_variance,
+    matrix,
+    satterthwaite,
+    seed_variance,
+    variance_of_mean,
+)
+
+Bounds: TypeAlias = "tuple[float, float] | None"
+
+WITHOUT_SEEDS = "excludes seed variance"
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A confidence interval: how it was made, and what the reader must know about it."""
+
+    low: float
+    high: float
+    method: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How much better `a` is than `b` on the same items.
+
+    `won`, `lost` and `tied` count items by the mean over seeds; `p` is two-sided, `test` says by which test
+    ("exact McNemar", "sign-flip permutation", "t").
+    """
+
+    value: float
+    interval: Interval
+    won: int
+    lost: int
+    tied: int
+    p: float
+    test: str
+
+
+@dataclass(frozen=True, slots=True)
+class McNemar:
+    """`statistic` is chi-square with one degree of freedom, without correction; `p_exact` is two-sided."""
+
+    statistic: float
+    p_chi2: float
+    p_exact: float
+
+
+@dataclass(frozen=True, slots=True)
+class Percentile:
+    """A sample percentile and its distribution-free 95 % bounds.
+
+    A bound is None where `n` values cannot give one (the 95th percentile of 8 values has no upper bound);
+    `note` says how many would.
+    """
+
+    value: float
+    n: int
+    low: float | None
+    high: float | None
+    note: str = ""
+
+
+# --- one mean --------------------------------------------------------------------------------
+
+
+def wilson(successes: float, n: float, level: float = 0.95) -> Interval:
+    """Wilson's score interval for a share (Wilson 1927; Brown, Cai and DasGupta 2001, eq. 4).
+
+    `successes` and `n` need not be whole: an effective sample size may be given. Raises ValueError unless
+    0 <= successes <= n and n > 0.
+    """
+    if not (n > 0 and 0 <= successes <= n):
+        raise ValueError(f"{successes} successes of {n}")
+    low, high = _wilson(successes / n, n, _z(level))
+    return Interval(low, high, "Wilson")
+
+
+def mean_interval(
+    scores: Scores,
+    groups: Groups = None,
+    level: float = 0.95,
+    bounds: Bounds = (0.0, 1.0),
+    *,
+    varies_with_seed: bool = True,
+) -> Interval:
+    """The interval of a mean score over items (and seeds), for items and seeds not seen.
+
+    Args:
+        scores: (seeds, items), or (items,) for one seed.
+        groups: one label an item (document, author); items of one group count as dependent. None in the
+            sequence is a group of its own.
+        bounds: (lowest, highest) possible score; None where it is open.
+        varies_with_seed: False for a strategy without chance; one row is then all there is to know.
+
+    The variance of the mean is that of the item means, clustered by group, plus that of the seed means.
+    Noise that is neither item nor seed is in both, so the sum errs on the wide side; its degrees of freedom
+    are Satterthwaite's (1946). From it comes
+    - for 0/1 scores, Wilson's form with the effective sample size mean (1 - mean) / variance and the t
+      quantile (after Korn and Graubard 1998), which stays inside the bounds and does not shrink to nothing
+      near them; plainly Wilson for one seed and no groups;
+    - for graded scores a t interval, clipped to the bounds.
+    Scores that are all equal say nothing about their variance: then the widest that is possible at this mean,
+    mean (1 - mean) on the range, is taken for every item (every group, if grouped), again in Wilson's form.
+    """
+    y = matrix(scores)
+    clusters = cluster_positions(groups, y.shape[1])
+    notes = [WITHOUT_SEEDS] if len(y) == 1 and varies_with_seed else []
+    notes += _group_note(y.shape[1], clusters)
+    mean = float(y.mean())
+    variance, df = variance_of_mean(y, clusters)
+    known = len(clusters) > 1 and variance > 0
+    if bounds is None:
+        if not known:
+            raise ValueError("the scores have no variance (or there is one item or group); give bounds")
+        half = _t(level, df) * variance**0.5
+        return Interval(mean - half, mean + half, "t", "; ".join(notes))
+
+    lowest, span = bounds[0], bounds[1] - bounds[0]
+    if y.min() < lowest - 1e-9 or y.max() > bounds[1] + 1e-9:
+        raise ValueError(f"scores from {y.min():g} to {y.max():g} are outside the bounds {bounds}")
+    share = (mean - lowest) / span
+    binary = bool(np.isin(y, bounds).all())
+    if binary and len(y) == 1 and len(clusters) == y.shape[1]:
+        method, (low, high) = "Wilson", _wilson(share, y.size, _z(level))
+    elif not known:
+        notes.append("scores are all equal, so their variance is bounded, not estimated")
+        method, (low, high) = "Wilson on the range", _wilson(share, len(clusters), _z(level))
+    elif binary:
+        effective = min(share * (1 - share) * span**2 / variance, y.size)
+        method, (low, high) = "Wilson, effective sample size", _wilson(share, effective, _t(level, df))
+    else:
+        half = _t(level, df) * variance**0.5
+        return _clipped(mean - half, mean + half, bounds, "t", notes)
+    return Interval(lowest + span * low, lowest + span * high, method, "; ".join(notes))
+
+
+def bootstrap_interval(
+    statistic: Callable[[npt.NDArray[np.intp]], float],
+    items: int,
+    groups: Groups = None,
+    level: float = 0.95,
+    *,
+    draws: int = 1000,
+    seed: int = 0,
+) -> Interval:
+    """The percentile bootstrap (Efron 1979) for an aggregate that is no mean: macro F1, corpus BLEU.
+
+    `statistic(indices)` is the aggregate over the items at these positions, with repeats; whole groups are
+    drawn. It may average over seeds, whose variance the interval leaves out.
+    """
+    clusters = cluster_positions(groups, items)
+    rng = np.random.default_rng(seed)
+    values = np.empty(draws)
+    for i in range(draws):
+        drawn = rng.integers(len(clusters), size=len(clusters))
+        values[i] = statistic(np.concatenate([clusters[j] for j in drawn]))
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    notes = [WITHOUT_SEEDS]
+    if low == high:
+        notes.append("every resample gives the same value, so the width is unknown")
+    return Interval(float(low), float(high), "bootstrap", "; ".join(notes))
+
+
+# --- two strategies --------------------------------------------------------------------------
+
+
+def paired_difference(
+    a: Scores,
+    b: Scores,
+    groups: Groups = None,
+    level: float = 0.95,
+    bounds: Bounds = (0.0, 1.0),
+    *,
+    varies_with_seed: tuple[bool, bool] = (True, True),
+) -> Difference:
+    """`a` minus `b` on the same items in the same order; the numbers of seeds may differ.
+
+    Args:
+        a, b: (seeds, items) or (items,).
+        groups, level: as in `mean_interval`.
+        bounds: of a score, not of the difference.
+        varies_with_seed: of a and of b, as in `mean_interval`.
+
+    - 0/1 scores, one seed, no groups: the interval of Bonett and Price (2012), Wald's with one more item won
+      and one more lost, and McNemar's exact test.
+    - Otherwise the clustered variance of the item differences (Miller 2024, eq. 7) plus the seed variance
+      of each side (seeds of two strategies have nothing in common), Satterthwaite's t. For p: the same t with
+      two seeds or more on a side, else sign flips of whole groups.
+    Near-equal 0/1 scores never look surer than Bonett and Price's interval at no disagreement, and
+    graded differences that are all equal get that interval on the range.
+    """
+    left, right = matrix(a), matrix(b)
+    if left.shape[1] != right.shape[1]:
+        raise ValueError(f"{left.shape[1]} items against {right.shape[1]}")
+    items = left.shape[1]
+    clusters = cluster_positions(groups, items)
+    d = left.mean(axis=0) - right.mean(axis=0)
+    d[np.abs(d) < 1e-12] = 0.0
+    value, won, lost = float(d.mean()), int((d > 0).sum()), int((d < 0).sum())
+    counts = won, lost, items - won - lost
+    binary = bounds is not None and bool(np.isin(left, bounds).all() and np.isin(right, bounds).all())
+    span = bounds[1] - bounds[0] if bounds is not None else None
+    notes = _group_note(items, clusters)
+    if any(len(side) == 1 and varies for side, varies in zip((left, right), varies_with_seed, strict=True)):
+        notes.insert(0, WITHOUT_SEEDS)
+    single = len(left) == len(right) == 1
+
+    if single and binary and span is not None and len(clusters) == items:
+        interval = _bonett_price(won, lost, items, span, level, notes)
+        return Difference(value, interval, *counts, mcnemar(won, lost).p_exact, "exact McNemar")
+
+    parts = [variance_of_mean(d[None, :], clusters)]
+    parts += [(seed_variance(y), len(y) - 1.0) for y in (left, right) if len(y) > 1]
+    variance, df = satterthwaite(parts)
+    known = len(clusters) > 1 and variance > 0
+    if known:
+        error = variance**0.5
+        if binary and span is not None:
+            error = max(error, span * 2**0.5 / (len(clusters) + 2))
+        half = _t(level, df) * error
+        limits = (-span, span) if span is not None else None
+        interval = _clipped(value - half, value + half, limits, "t", notes)
+    elif span is not None:
+        notes.append("all differences are equal, so their variance is bounded, not estimated")
+        n, share = len(clusters), value / span
+        interval = _bonett_price(n * max(share, 0.0), n * max(-share, 0.0), n, span, level, notes)
+    else:
+        raise ValueError("the differences have no variance (or there is one item or group); give bounds")
+    if known and not single:
+        return Difference(value, interval, *counts, _t_p(value / error, df), "t")
+    p = _sign_flip_p(np.array([d[c].sum() for c in clusters]))
+    return Difference(value, interval, *counts, p, "sign-flip permutation")
+
+
+def mcnemar(won: int, lost: int) -> McNemar:
+    """McNemar's test on the discordant pairs (McNemar 1947); exact p by the binomial."""
+    from scipy import stats
+
+    n = won + lost
+    if n == 0:
+        return McNemar(0.0, 1.0, 1.0)
+    statistic = (won - lost) ** 2 / n
+    exact = min(1.0, 2.0 * float(stats.binom.cdf(min(won, lost), n, 0.5)))
+    return McNemar(statistic, float(stats.chi2.sf(statistic, 1)), exact)
+
+
+def clustered_se(scores: Scores, groups: Groups = None, *, small_sample: bool = False) -> float:
+    """Standard error of the mean of `scores` (items,) when items of a group are dependent.
+
+    Miller 2024 (arXiv 2411.00640) eq. 4, as the sum over groups of squared sums of deviations over n^2;
+    without groups the naive standard error. `small_sample`: the variance times G / (G - 1) for G groups.
+    """
+    y = np.asarray(scores, dtype=float).ravel()
+    clusters = cluster_positions(groups, len(y))
+    return float(clustered_variance(y, clusters, small_sample) ** 0.5)
+
+
+# --- latency ---------------------------------------------------------------------------------
+
+
+def percentile(values: Scores, q: float, level: float = 0.95) -> Percentile:
+    """The q-th percentile (0 < q < 100), linear between order statistics (Hyndman and Fan 1996, type 7).
+
+    Bounds are order statistics that the binomial puts below and above the true percentile with
+    probability (1 + level) / 2 each (David and Nagaraja 2003, section 7.1), whatever the distribution.
+    """
+    from scipy import stats
+
+    x = np.sort(np.asarray(values, dtype=float).ravel())
+    if not 0 < q < 100:
+        raise ValueError(f"percentile {q} is not between 0 and 100")
+    if len(x) == 0 or not np.isfinite(x).all():
+        raise ValueError("a percentile needs finite values, at least one")
+    n, share, tail = len(x), q / 100, (1 - level) / 2
+    below = int(stats.binom.ppf(tail, n, share))  # P(fewer than `below` values lie under it) <= tail
+    low = float(x[below - 1]) if below >= 1 else None
+    above = int(stats.binom.ppf(1 - tail, n, share)) + 1
+    high = float(x[above - 1]) if above <= n else None
+    notes = []
+    for bound, side, base in ((low, "lower", 1 - share), (high, "upper", share)):
+        if bound is None:
+            needed = int(np.ceil(np.log(tail) / np.log(base)))
+            notes.append(f"{n} values give no {side} bound ({needed} would)")
+    return Percentile(float(np.quantile(x, share)), n, low, high, "; ".join(notes))
+
+
+# --- parts -----------------------------------------------------------------------------------
+
+
+def _bonett_price(won: float, lost: float, n: int, span: float, level: float, notes: list[str]) -> Interval:
+    """Interval for p(won) - p(lost), on scores of range `span` (Bonett and Price 2012)."""
+    up, down, total = (won + 1) / (n + 2), (lost + 1) / (n + 2), n + 2
+    centre = up - down
+    half = _z(level) * max(0.0, (up + down - centre**2) / total) ** 0.5
+    return _clipped(span * (centre - half), span * (centre + half), (-span, span), "Bonett-Price", notes)
+
+
+def _sign_flip_p(sums: Floats, draws: int = 9999) -> float:
+    """Two-sided p of a mean difference under random signs of whole groups (Fisher 1935).
+
+    All signs up to 13 groups, else `draws` random ones, counted as Phipson and Smyth (2010) do.
+    """
+    sums = sums[sums != 0]
+    if len(sums) == 0:
+        return 1.0
+    observed = abs(sums.sum()) - 1e-9
+    if len(sums) <= 13:
+        bits = (np.arange(2 ** len(sums))[:, None] >> np.arange(len(sums))) & 1
+        return float(np.mean(np.abs((2.0 * bits - 1.0) @ sums) >= observed))
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], size=(draws, len(sums)))
+    return float((1 + np.sum(np.abs(signs @ sums) >= observed)) / (1 + draws))
+
+
+def _t_p(t: float, df: float) -> float:
+    from scipy import stats
+
+    return 2.0 * float(stats.t.sf(abs(t), df))
+
+
+def _group_note(items: int, clusters: Sequence[object]) -> list[str]:
+    return [f"{items} items in {len(clusters)} groups"] if len(clusters) < items else []
+
+
+def _wilson(share: float, n: float, z: float) -> tuple[float, float]:
+    share = min(max(share, 0.0), 1.0)
+    scale = 1 + z * z / n
+    centre = (share + z * z / (2 * n)) / scale
+    half = z / scale * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5
+    low, high = max(0.0, centre - half), min(1.0, centre + half)
+    return (0.0 if share == 0 else low), (1.0 if share == 1 else high)
+
+
+def _clipped(low: float, high: float, bounds: Bounds, method: str, notes: list[str]) -> Interval:
+    if bounds is not None:
+        low, high = max(low, bounds[0]), min(high, bounds[1])
+    return Interval(low, high, method, "; ".join(notes))
+
+
+def _z(level: float) -> float:
+    from scipy import stats
+
+    return float(stats.norm.ppf((1 + level) / 2))
+
+
+def _t(level: float, df: float) -> float:
+    from scipy import stats
+
+    return float(stats.t.ppf((1 + level) / 2, df))
