@@ -52,6 +52,10 @@ class UserError(BreakevenError):
         return text if text.endswith(("?", "!")) else text + "."
 
 
+class DiskError(UserError):
+    """The disk is full or cannot be written: nothing that follows could be kept, so the run ends."""
+
+
 class NotApplicable(BreakevenError):
     """A strategy does not fit this task or model; carries the reason. Not a failure."""
 

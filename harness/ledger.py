@@ -7,7 +7,7 @@ amount is unknown. Pricing is `breakeven.harness.prices`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 Phase = Literal["label", "index", "search", "train", "serve", "evaluate", "host"]
@@ -139,6 +139,19 @@ class Ledger:
             else:
                 result = result.peak(e.amount) if quantity in PEAKS else result + e.amount
         return result if result is not None else Amount(0.0)
+
+    def compacted(self) -> Ledger:
+        """The same sums in fewer lines: entries that differ in nothing but their amount are combined."""
+        combined: dict[tuple[Any, ...], Entry] = {}
+        for e in self.entries:
+            key = (e.phase, e.quantity, e.source, e.model, e.artifact, e.hardware, e.amount.status)
+            if key in combined:
+                old = combined[key].amount
+                amount = old.peak(e.amount) if e.quantity in PEAKS else old + e.amount
+                combined[key] = replace(combined[key], amount=amount)
+            else:
+                combined[key] = e
+        return Ledger(list(combined.values()))
 
     def to_json(self) -> list[dict[str, Any]]:
         return [e.to_json() for e in self.entries]

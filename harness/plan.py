@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from breakeven.harness import registry
-from breakeven.harness.contracts import Strategy, Task
+from breakeven.harness.contracts import Metric, Strategy, Task
 from breakeven.harness.errors import BreakevenError, UserError
 from breakeven.harness.store import digest
 from breakeven.harness.suite import StrategyEntry, Suite, TaskEntry
@@ -39,9 +39,9 @@ def load_task(name: str, entry: TaskEntry, limit: int | None = None) -> Task:
     if isinstance(target, Path):
         from breakeven.harness.taskfile import load
 
-        task = _called(f"tasks.{name}.args", load, target, **entry.args)
+        task = called(f"tasks.{name}.args", load, target, **entry.args)
     else:
-        task = _called(f"tasks.{name}.args", target, **entry.args)
+        task = called(f"tasks.{name}.args", target, **entry.args)
     if not isinstance(task, Task):
         raise UserError(f"'{entry.task}' returned {type(task).__name__}, not a Task", field=f"tasks.{name}")
     limits = entry.limits.model_dump()
@@ -51,14 +51,14 @@ def load_task(name: str, entry: TaskEntry, limit: int | None = None) -> Task:
 
 
 def make_strategy(name: str, factory: str, settings: Mapping[str, Any]) -> Strategy:
-    made = _called(f"strategies.{name}", registry.find("strategies", factory), **settings)
+    made = called(f"strategies.{name}", registry.find("strategies", factory), **settings)
     if not hasattr(made, "fit") or not hasattr(made, "varies_with"):
         raise UserError(f"'{factory}' is no strategy: it lacks fit or varies_with", field=f"strategies.{name}")
     strategy: Strategy = made
     return strategy
 
 
-def _called(where: str, function: Callable[..., Any], /, *args: Any, **settings: Any) -> Any:
+def called(where: str, function: Callable[..., Any], /, *args: Any, **settings: Any) -> Any:
     """`function(**settings)`; a setting that it does not take is the user's error."""
     import inspect
 
@@ -143,6 +143,13 @@ def _safe(name: str) -> str:
     return "".join(c if c.isalnum() or c in "+-_." else "_" for c in name)
 
 
+def _metric_identity(metric: Metric) -> Any:
+    """Name and options of a metric; never an object's address."""
+    options = asdict(metric) if is_dataclass(metric) and not isinstance(metric, type) else {}
+    plain = (str, int, float, bool, list, tuple, dict, type(None))
+    return [type(metric).__name__, metric.name, {k: v for k, v in options.items() if isinstance(v, plain)}]
+
+
 def task_digest(task: Task) -> str:
     """Address of a task's content: everything that changes a prompt, a split or a score."""
     return digest(
@@ -152,7 +159,7 @@ def task_digest(task: Task) -> str:
             "template": task.input_template,
             "choices": task.choices,
             "max_tokens": task.max_tokens,
-            "metrics": [repr(m) for m in task.metrics],
+            "metrics": [_metric_identity(m) for m in task.metrics],
             "splits": {
                 s: [[e.id, e.input, e.references, e.group] for e in getattr(task, s)]
                 for s in ("train", "validation", "test")

@@ -166,6 +166,7 @@ class Results:
     suite: Mapping[str, Any]  # suite.yaml
     tasks: Mapping[str, TaskResult]
     cells: Mapping[str, CellResult]
+    prices: Path | None = None  # the user's own price file, if the run is re-priced
 
     @property
     def currency(self) -> str:
@@ -186,8 +187,8 @@ class Results:
         return {name: table(self, name) for name in self.tasks}
 
 
-def load(folder: Path) -> Results:
-    """Read a run folder. Raises UserError when it is none."""
+def load(folder: Path, prices: Path | None = None) -> Results:
+    """Read a run folder; `prices` re-prices it. Raises UserError when it is none."""
     folder = Path(folder)
     if not (folder / "run.json").is_file():
         raise UserError("not a run folder: there is no run.json in it", file=folder)
@@ -200,7 +201,7 @@ def load(folder: Path) -> Results:
     tasks = dict(sorted(tasks.items(), key=lambda kv: order.get(kv[0], len(order))))
     planned = info.get("cells") or sorted(p.name for p in (folder / "cells").glob("*"))
     cells = {c: _cell(folder / "cells" / c) for c in planned if (folder / "cells" / c / "cell.json").exists()}
-    return Results(folder, info.get("name", folder.name), info, suite, tasks, cells)
+    return Results(folder, info.get("name", folder.name), info, suite, tasks, cells, prices)
 
 
 def _json(path: Path, default: Any = None) -> Any:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from breakeven.harness.contracts import ArtifactBuild
-from breakeven.harness.errors import UserError
+from breakeven.harness.errors import DiskError, UserError
 from breakeven.harness.ledger import Entry, Ledger
 
 
@@ -33,13 +33,18 @@ def dumps(value: Any, **options: Any) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a whole file or nothing. Raises UserError when the disk is full or read-only."""
+    """Write a whole UTF-8 file or nothing; lone surrogates are kept. Raises DiskError."""
+    write_bytes(path, text.encode("utf-8", errors="surrogatepass"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a whole file or nothing. Raises DiskError when the disk is full or cannot be written."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("w", encoding="utf-8", errors="surrogatepass") as file:
-                file.write(text)
+            with temporary.open("wb") as file:
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
@@ -58,6 +63,14 @@ def write_lines(path: Path, rows: Iterable[Any]) -> None:
 
 def read_json(path: Path, default: Any = None) -> Any:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else default
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a whole JSONL file; none if it is absent."""
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", errors="surrogatepass") as file:
+        return [json.loads(line) for line in file if line.strip()]
 
 
 def append_line(path: Path, value: Any) -> None:
@@ -87,9 +100,9 @@ def disk_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError("no space left on the disk", file=path, hint="free some and run again") from error
+            raise DiskError("no space left on the disk", file=path, hint="free some and run again") from error
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR):
-            raise UserError(f"cannot be written: {error.strerror}", file=path) from error
+            raise DiskError(f"cannot be written: {error.strerror}", file=path) from error
         raise
 
 
@@ -133,6 +146,12 @@ class ArtifactStore:
         for row in read_json(folder / "ledger.json", []):
             self._ledger.entries.append(Entry.from_json({**row, "artifact": address}))
         return folder
+
+
+def as_dict(value: Any) -> dict[str, Any]:
+    """A dataclass as plain JSON."""
+    result: dict[str, Any] = json.loads(dumps(value))
+    return result
 
 
 def remove(folder: Path) -> None:

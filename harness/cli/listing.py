@@ -1,0 +1,72 @@
+"""`breakeven list`: what is installed, with one line on each."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from breakeven.harness import registry, suite
+from breakeven.harness.errors import UserError
+
+
+def listing(what: str) -> None:
+    """Print a table of tasks, strategies, models or suites. Imports none of them."""
+    rows = {"tasks": _tasks, "strategies": _strategies, "models": _models, "suites": _suites}.get(what)
+    if rows is None:
+        raise UserError(f"cannot list '{what}'", hint="tasks, strategies, models or suites")
+    table = Table("name", "what it is", "from", box=None, pad_edge=False)
+    for name, text, source in rows():
+        table.add_row(name, text, source)
+    Console().print(table, highlight=False)
+
+
+def _tasks() -> Iterator[tuple[str, str, str]]:
+    for name, provider in registry.providers("tasks").items():
+        yield name, _first_line(provider), provider.distribution
+
+
+def _strategies() -> Iterator[tuple[str, str, str]]:
+    for name, settings in suite.presets().items():
+        yield name, str(settings.get("description", "")), "named setting"
+    for name, provider in registry.providers("strategies").items():
+        yield name, _first_line(provider), provider.distribution
+
+
+def _models() -> Iterator[tuple[str, str, str]]:
+    from breakeven.harness import models
+
+    for known in models.KNOWN:
+        where = "in the cache" if models.is_cached(known.name) else "fetched when first used"
+        yield known.name, f"{known.what} ({known.licence})", where
+    yield "FOLDER or Hub id", "any causal language model of transformers", "engine local"
+    yield "any name", "served behind an OpenAI-compatible API", "engine openai"
+
+
+def _suites() -> Iterator[tuple[str, str, str]]:
+    import yaml
+
+    for name, path in sorted(suite.shipped().items()):
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        yield name, str(data.get("description", "")), str(path)
+
+
+def _first_line(provider: registry.Provider) -> str:
+    """First line of the docstring, read from the source so that nothing heavy is imported."""
+    if provider.file is not None:
+        return f"YAML task {provider.file}"
+    import importlib.util
+
+    module, _, attribute = provider.target.partition(":")
+    try:
+        spec = importlib.util.find_spec(module)
+        tree = ast.parse(Path(str(spec.origin)).read_text(encoding="utf-8")) if spec and spec.origin else None
+    except (ImportError, OSError, SyntaxError):
+        return ""
+    for node in tree.body if tree else []:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == attribute:
+            return (ast.get_docstring(node) or "").partition("\n")[0]
+    return ""

@@ -1,0 +1,107 @@
+"""`breakeven run`: from a suite's name to its table, its report and what to type next."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from breakeven.harness import plan, progress, suite
+from breakeven.harness import run as runs
+from breakeven.harness.errors import UserError
+from breakeven.harness.suite import Suite
+
+
+def run(
+    suite_name: str,
+    resume: Path | None,
+    name: str | None,
+    out: Path,
+    only: Sequence[str],
+    limit: int | None,
+    changes: Sequence[str],
+    dry_run: bool,
+    keep_prompts: bool,
+    prices: Path | None,
+) -> int:
+    """Returns the exit code; see `breakeven.harness.cli`."""
+    console = Console()
+    if resume is None and not suite_name:
+        raise UserError("say which suite to run", hint="see `breakeven list suites`, or give a YAML file")
+    if resume is not None and (suite_name or changes or name):
+        raise UserError("--resume continues a run as it was; it takes no suite, --set or --name")
+    if prices is not None and not prices.is_file():
+        raise UserError("no such file", file=prices, field="--prices")
+    runs.offline_by_default()
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill stops as Ctrl-C does
+    options = runs.Options(tuple(only), limit, keep_prompts, prices)
+    if resume is not None:
+        folder = resume
+        chosen = None
+    else:
+        chosen = suite.load(suite.find(suite_name), changes)
+        if dry_run:
+            return _dry_run(console, chosen, options)
+        folder = runs.new_folder(out, chosen, name)
+    try:
+        with progress.display(console) as display:
+            if chosen is None:
+                outcome = runs.resume(folder, options, display)
+            else:
+                display.note(f"run folder: {folder}")
+                outcome = runs.start(chosen, folder, options, display)
+    except KeyboardInterrupt:
+        console.print(f"\nstopped; go on with: breakeven run --resume {folder}", markup=False, highlight=False)
+        return 130
+    _finish(console, folder, outcome)
+    return outcome.exit_code
+
+
+def _dry_run(console: Console, chosen: Suite, options: runs.Options) -> int:
+    """The cells that would run, with the sizes of their splits. Loads data, no model."""
+    from rich.table import Table
+
+    tasks = runs.load_tasks(chosen, options.limit)
+    specs = plan.cells(chosen, tasks, options.only)
+    table = Table("cell", "model", "train", "validation", "test", "settings", title=f"suite {chosen.suite}")
+    for spec in specs:
+        task = tasks[spec.task]
+        table.add_row(
+            spec.id,
+            spec.model or "-",
+            str(spec.train_size),
+            str(len(task.validation)),
+            str(len(task.test)),
+            ", ".join(f"{k}={v}" for k, v in spec.settings.items()),
+        )
+    console.print(table)
+    answers = sum(len(tasks[s.task].test) for s in specs)
+    console.print(f"{len(specs)} cells, {answers:,} answers; nothing was run", highlight=False)
+    return 0
+
+
+def _finish(console: Console, folder: Path, outcome: runs.Outcome) -> None:
+    """The table, what failed, where the report is, what to type next."""
+    from breakeven.harness import results
+    from breakeven.harness.cli.report import write
+    from breakeven.harness.cli.tables import print_tables
+
+    found = results.load(folder)
+    print_tables(console, found)
+    path = write(found, "html", None, examples=True)
+    console.print(f"report: {path}", markup=False, highlight=False, soft_wrap=True)
+    unfinished = [c for c, s in outcome.states.items() if s in ("failed", "stopped", "pending", "waiting")]
+    if unfinished:
+        console.print(f"next: breakeven run --resume {folder}", markup=False, highlight=False, soft_wrap=True)
+    else:
+        console.print(
+            "next: open the report; then `breakeven init --data rows.csv --input text --reference label` "
+            "for a task of your own",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )

@@ -1,0 +1,62 @@
+"""The result tables of a run on a terminal."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from breakeven.harness.results import Cost, Results, Row
+
+
+def print_tables(console: Console, found: Results) -> None:
+    """Per task: strategy, quality with interval, difference to the reference, cost, one-off cost."""
+    for name, rows in found.tables.items():
+        task = found.tasks[name]
+        table = Table(title=f"{name}: {task.primary.name}, {len(task.test)} test examples", title_justify="left")
+        table.add_column("strategy", overflow="fold")
+        for column in ("quality", "95 %", f"minus {found.reference}", "$/1,000", "one-off $", "p50 s"):
+            table.add_column(column.replace("$", found.currency), justify="right", no_wrap=True)
+        for row in rows:
+            table.add_row(*_cells(row))
+        console.print(table)
+    problems = [c for c in found.cells.values() if c.state in ("failed", "pending", "stopped")]
+    for cell in problems:
+        console.print(f"{cell.state}: {cell.id}: {cell.reason}", markup=False, highlight=False, soft_wrap=True)
+    unseeded = {row.interval.note for rows in found.tables.values() for row in rows if row.interval is not None}
+    for note in sorted(filter(None, unseeded)):
+        console.print(f"intervals: {note}", markup=False, highlight=False)
+
+
+def _cells(row: Row) -> list[str]:
+    if row.quality is None:
+        text = "does not apply" if row.state == "not-applicable" else row.state
+        return [row.label, text, "", "", "", "", ""]
+    interval = f"{row.interval.low:.3f}-{row.interval.high:.3f}" if row.interval else "?"
+    if row.is_reference:
+        difference = "reference"
+    elif row.difference is None or row.difference_interval is None:
+        difference = "?"
+    else:
+        d = row.difference_interval
+        difference = f"{row.difference:+.3f} ({d.low:+.3f}..{d.high:+.3f})"
+    latency = f"{row.latency[0]:.2f}" if row.latency else "?"
+    return [
+        row.label,
+        f"{row.quality:.3f}",
+        interval,
+        difference,
+        money(row.cost_per_1000),
+        money(row.one_off),
+        latency,
+    ]
+
+
+def money(cost: Cost) -> str:
+    """An amount to three significant digits; "~" marks an estimate, "?" an unknown one."""
+    if cost.value is None:
+        return "?"
+    mark = "~" if cost.status == "estimated" else ""
+    if cost.value == 0:
+        return f"{mark}0"
+    digits = 2 if cost.value >= 1 else 4
+    return f"{mark}{cost.value:,.{digits}f}" if cost.value >= 0.0001 else f"{mark}{cost.value:.1e}"

@@ -1,0 +1,370 @@
+"""Runs the cells of a suite: fit, predict, score, time; each stage written down before the next begins.
+
+`Runner.run` is the whole story, read downwards. A cell that fails, does not apply or waits for a hosted job
+is recorded with its reason and the others go on. What a killed run had finished is found again and not
+repeated; see `session` for how a broken-off batch is replayed.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from breakeven.harness import plan, store
+from breakeven.harness.contracts import Embedder, Engine, Prediction, Predictor, Services, Strategy, Task
+from breakeven.harness.errors import DiskError, NotApplicable, Pending, SpendingLimitReached, UserError
+from breakeven.harness.ledger import Ledger, Phase
+from breakeven.harness.plan import CellSpec
+from breakeven.harness.session import Journal, Session
+from breakeven.harness.suite import Suite
+
+State = Literal["waiting", "running", "done", "failed", "pending", "not-applicable", "stopped"]
+
+
+class Display(Protocol):
+    """What the runner tells whoever shows progress."""
+
+    def cell_started(self, spec: CellSpec, position: int, total: int) -> None: ...
+
+    def progress(self, stage: str, done: float, total: float, tokens: int) -> None: ...
+
+    def cell_finished(self, spec: CellSpec, state: State, reason: str, quality: str) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+
+@dataclass
+class Runner:
+    """One run of a suite in one folder.
+
+    `engine_of(model name)` makes or returns the shared engine, `embedder` a function that binds the shared
+    embedding model to a ledger.
+    """
+
+    suite: Suite
+    folder: Path
+    tasks: Mapping[str, Task]
+    engine_of: Callable[[str], Engine]
+    embedder: Callable[[Ledger], Embedder]
+    display: Display
+    keep_prompts: bool = False
+    states: dict[str, State] = field(default_factory=dict)
+
+    def run(self, specs: Sequence[CellSpec]) -> dict[str, State]:
+        """Run what is not finished. Raises KeyboardInterrupt through, after marking the cell stopped."""
+        for position, spec in enumerate(specs, 1):
+            cell = Cell(self, spec)
+            if cell.finished():
+                self.states[spec.id] = cell.state
+                continue
+            self.display.cell_started(spec, position, len(specs))
+            try:
+                state, reason = cell.run()
+            except SpendingLimitReached as limit:
+                cell.mark("stopped", str(limit))
+                self.states[spec.id] = "stopped"
+                self.display.cell_finished(spec, "stopped", str(limit), "")
+                self.display.note(str(limit))
+                break
+            self.states[spec.id] = state
+            self.display.cell_finished(spec, state, reason, cell.quality)
+        for spec in specs:
+            self.states.setdefault(spec.id, "waiting")
+        return self.states
+
+
+class Cell:
+    """One cell in its folder. Files appear in the order of the stages; `status.json` is written last."""
+
+    def __init__(self, runner: Runner, spec: CellSpec) -> None:
+        self.runner, self.spec = runner, spec
+        self.task = runner.tasks[spec.task]
+        self.folder = runner.folder / "cells" / spec.id
+        self.quality = ""
+        self._status: dict[str, Any] = store.read_json(self.folder / "status.json", {})
+
+    @property
+    def state(self) -> State:
+        state: State = self._status.get("state", "waiting")
+        return state
+
+    def finished(self) -> bool:
+        """Done, and still what the suite asks for; a stale cell is cleared."""
+        known = store.read_json(self.folder / "cell.json", {})
+        if known and known.get("hash") != self._address():
+            store.remove(self.folder)
+            self._status = {}
+            self.runner.display.note(f"{self.spec.id}: its task or settings changed; running it again")
+        return self.state in ("done", "not-applicable")
+
+    def run(self) -> tuple[State, str]:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        store.write_json(self.folder / "cell.json", {**_spec_json(self.spec), "hash": self._address()})
+        self._status["attempts"] = self._status.get("attempts", 0) + 1
+        self._status.setdefault("started", _now())
+        self.mark("running", "")
+        try:
+            self._stages()
+        except NotApplicable as error:
+            return self.mark("not-applicable", error.reason)
+        except Pending as error:
+            store.write_json(self.folder / "pending.json", error.state)
+            return self.mark("pending", f"look again after {error.check_after:%Y-%m-%d %H:%M %Z}")
+        except DiskError:
+            raise
+        except UserError as error:
+            return self.mark("failed", str(error))
+        except KeyboardInterrupt:
+            self.mark("stopped", "interrupted")
+            raise
+        except SpendingLimitReached:
+            raise
+        except Exception as error:
+            store.write_text(self.folder / "error.txt", traceback.format_exc())
+            return self.mark("failed", f"{type(error).__name__}: {error} (traceback in {self.folder}/error.txt)")
+        return self.mark("done", "")
+
+    def mark(self, state: State, reason: str) -> tuple[State, str]:
+        self._status.update(state=state, reason=reason)
+        if state != "running":
+            self._status["finished"] = _now()
+        store.write_json(self.folder / "status.json", self._status)
+        return state, reason
+
+    # --- stages ------------------------------------------------------------------------------
+
+    def _stages(self) -> None:
+        spec, task = self.spec, self.task
+        strategy = plan.make_strategy(spec.strategy, spec.factory, spec.settings)
+        fit_ledger = self._fit(strategy)
+        serve_ledger = Ledger()
+        predictor = self._load(strategy, self._services(serve_ledger, "serve", self.folder / "journal.jsonl"))
+        predictions = self._predict(predictor)
+        self._score(predictions)
+        self._copy_notes(predictor, predictions)
+        self._time(strategy)
+        ledger = Ledger([*fit_ledger.entries, *serve_ledger.entries])
+        store.write_json(self.folder / "ledger.json", ledger.compacted().to_json())
+        shown = {str(p) for x in predictions for p in _listed(x.meta.get("passages"))}
+        add_documents(self.runner.folder, task, shown)
+        store.remove(self.folder / "scratch")
+
+    def _fit(self, strategy: Strategy) -> Ledger:
+        """Fit and save, or find what an earlier attempt saved."""
+        saved = self.folder / "predictor"
+        if not saved.exists():
+            store.remove(self.folder / "predictor.partial")
+            ledger = Ledger()
+            services = self._services(ledger, "search", self.folder / "journal-fit.jsonl")
+            train = plan_train(self.task, self.spec.train_size)
+            predictor = strategy.fit(self.task.brief, train, self.task.validation, services)
+            partial = self.folder / "predictor.partial"
+            with store.disk_errors(partial):
+                partial.mkdir(parents=True)
+                predictor.save(partial)
+            store.write_json(partial / "fit-ledger.json", ledger.compacted().to_json())
+            partial.rename(saved)
+        return Ledger.from_json(store.read_json(saved / "fit-ledger.json"))
+
+    def _load(self, strategy: Strategy, services: Services) -> Predictor:
+        """Always from disk, so that a resumed run serves with exactly what an unbroken one does."""
+        return strategy.load(self.folder / "predictor", self.task.brief, services)
+
+    def _predict(self, predictor: Predictor) -> list[Prediction]:
+        inputs = [e.without_references() for e in self.task.test]
+        found: dict[str, Prediction] = {}
+        for prediction in predictor.predict(inputs):
+            found[prediction.id] = prediction
+        missing = [i.id for i in inputs if i.id not in found]
+        if missing:
+            raise RuntimeError(f"no prediction for {len(missing)} of {len(inputs)} inputs, first '{missing[0]}'")
+        return [found[i.id] for i in inputs]
+
+    def _score(self, predictions: Sequence[Prediction]) -> None:
+        task, rows = self.task, []
+        scored = {
+            m.name: [m.score(e, p, None) for e, p in zip(task.test, predictions, strict=True)]
+            for m in task.metrics
+        }
+        for i, p in enumerate(predictions):
+            detail = {m: dict(s[i].detail) for m, s in scored.items() if s[i].detail}
+            row = {
+                "id": p.id,
+                "output": p.output,
+                "score": {m: s[i].value for m, s in scored.items()},
+                "detail": detail,
+                "usage": p.usage,
+                "seconds": p.seconds,
+                "finish_reason": p.finish_reason,
+                "meta": p.meta,
+            }
+            rows.append({**row, "prompt": p.prompt} if p.prompt is not None else row)
+        aggregates = {m.name: m.aggregate(task.test, predictions, scored[m.name]) for m in task.metrics}
+        store.write_lines(self.folder / "predictions.jsonl", rows)
+        store.write_json(self.folder / "scores.json", aggregates)
+        self.quality = f"{task.primary.name} {aggregates[task.primary.name]:.3f}"
+
+    def _copy_notes(self, predictor: Predictor, predictions: Sequence[Prediction]) -> None:
+        store.write_json(self.folder / "fit.json", getattr(predictor, "notes", {}) or {})
+        training = getattr(predictor, "training", None)
+        if training:
+            ended = [p.finish_reason == "stop" for p in predictions]
+            stop_rate = sum(ended) / max(len(ended), 1)
+            as_dict = training if isinstance(training, Mapping) else store.as_dict(training)
+            store.write_json(self.folder / "training.json", {**as_dict, "stop_rate": stop_rate})
+
+    def _time(self, strategy: Strategy) -> None:
+        """Latency from one request at a time; priced seconds also at the stated concurrency.
+
+        An API is not asked again: its latencies are those of the requests already made.
+        """
+        if (self.folder / "timing.json").exists():
+            return
+        timing = self.runner.suite.timing
+        inputs = [e.without_references() for e in plan.take(self.task.test, timing.examples)]
+        engine = self._engine()
+        if engine is not None and engine.describe().data_goes_to != "this machine":
+            rows = store.read_rows(self.folder / "predictions.jsonl")
+            seconds = [r["seconds"] for r in rows if r.get("seconds") is not None]
+            store.write_json(self.folder / "timing.json", {"batch_of_one": {"n": len(seconds), "seconds": seconds,
+                             "note": "latencies of the run's own requests"}})  # fmt: skip
+            return
+        if not inputs:
+            return
+        result: dict[str, Any] = {}
+        one = self._load(strategy, self._services(Ledger(), "serve", None, concurrency=1, quiet=True))
+        list(one.predict(inputs[:1]))  # warm caches, as a server is warm
+        seconds = []
+        for i, x in enumerate(inputs):
+            seconds.append(_seconds(one, [x]))
+            self.runner.display.progress("timing", i + 1, len(inputs) + 1, 0)
+        result["batch_of_one"] = {"n": len(seconds), "seconds": seconds}
+        many = min(timing.concurrency, len(inputs))
+        if many > 1:
+            services = self._services(Ledger(), "serve", None, concurrency=many, quiet=True)
+            several = self._load(strategy, services)
+            result["concurrent"] = {
+                "concurrency": many,
+                "n": many,
+                "seconds_per_request": _seconds(several, inputs[:many]) / many,
+            }
+        store.write_json(self.folder / "timing.json", result)
+
+    # --- what a stage is lent ----------------------------------------------------------------
+
+    def _engine(self) -> Engine | None:
+        return self.runner.engine_of(self.spec.model) if self.spec.model is not None else None
+
+    def _services(
+        self,
+        ledger: Ledger,
+        phase: Phase,
+        journal: Path | None,
+        concurrency: int | None = None,
+        quiet: bool = False,
+    ) -> Services:
+        runner, engine = self.runner, self._engine()
+        display = runner.display
+        answered = tokens = 0
+
+        def count(completion: Any) -> None:
+            nonlocal answered, tokens
+            answered += 1
+            tokens += completion.usage.input_tokens + completion.usage.output_tokens
+            if not quiet:
+                display.progress(phase, answered, max(len(self.task.test), answered), tokens)
+
+        def progress(done: float, total: float, what: str) -> None:
+            if not quiet:
+                display.progress(what, done, total, 0)
+
+        session = (
+            Session(engine, Journal(journal), ledger, phase, concurrency, count) if engine is not None else None
+        )
+        return Services(
+            seed=self.spec.seed if self.spec.seed is not None else self.runner.suite.seeds[0],
+            ledger=ledger,
+            scratch=_made(self.folder / "scratch"),
+            artifacts=store.ArtifactStore(runner.folder / "artifacts", ledger),
+            engine=session,
+            embedder=lambda: runner.embedder(ledger),
+            score=self._validation_score,
+            progress=progress,
+            pending_state=store.read_json(self.folder / "pending.json"),
+            keep_prompts=runner.keep_prompts,
+        )
+
+    def _validation_score(self, predictions: Sequence[Prediction]) -> float:
+        by_id = {e.id: e for e in self.task.validation}
+        pairs = [(by_id[p.id], p) for p in predictions]
+        metric = self.task.primary
+        scores = [metric.score(e, p, None) for e, p in pairs]
+        return metric.aggregate([e for e, _ in pairs], [p for _, p in pairs], scores)
+
+    def _address(self) -> str:
+        """Everything that changes this cell's answers; a stored cell with another address is stale."""
+        spec, engine = self.spec, self._engine()
+        card = engine.describe() if engine is not None else None
+        return store.digest(
+            {
+                "spec": _spec_json(spec),
+                "task": plan.task_digest(self.task),
+                "model": [card.name, card.engine, card.digest, card.dtype, card.device] if card else None,
+                "source": plan.registry.source_hash(spec.factory),
+            }
+        )
+
+
+def plan_train(task: Task, size: int) -> Sequence[Any]:
+    return plan.take(task.train, size)
+
+
+def add_documents(folder: Path, task: Task, shown: set[str]) -> None:
+    """Keep the documents that some prediction shows, for the report."""
+    if not shown:
+        return
+    path = folder / "tasks" / task.name / "documents.jsonl"
+    known = {r["id"]: r for r in store.read_rows(path)}
+    for d in task.documents:
+        if d.id in shown:
+            known[d.id] = {"id": d.id, "title": d.title, "text": d.text}
+    store.write_lines(path, known.values())
+
+
+def _seconds(predictor: Predictor, inputs: Sequence[Any]) -> float:
+    start = time.perf_counter()
+    for _ in predictor.predict(inputs):
+        pass
+    return time.perf_counter() - start
+
+
+def _spec_json(spec: CellSpec) -> dict[str, Any]:
+    return {
+        "id": spec.id,
+        "task": spec.task,
+        "strategy": spec.strategy,
+        "factory": spec.factory,
+        "settings": dict(spec.settings),
+        "model": spec.model,
+        "train_size": spec.train_size,
+        "seed": spec.seed,
+    }
+
+
+def _listed(value: Any) -> Iterator[Any]:
+    return iter(value if isinstance(value, list | tuple) else [])
+
+
+def _made(folder: Path) -> Path:
+    with store.disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
