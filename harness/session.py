@@ -16,7 +16,7 @@ from typing import Any
 
 from breakeven.harness.contracts import Capabilities, Completion, Engine, ModelCard, Request, Usage
 from breakeven.harness.errors import OutOfMemory, UserError
-from breakeven.harness.ledger import Ledger, Phase
+from breakeven.harness.ledger import Ledger, Phase, Quantity, Status
 from breakeven.harness.store import append_line, digest, read_journal
 
 OnCompletion = Callable[[Completion], None]
@@ -139,19 +139,25 @@ class Session:
 
     def _hand_out(self, completion: Completion) -> Completion:
         """Book what the request consumed; same bookings for a fresh and a replayed completion."""
-        from breakeven.harness.flops import inference_flops
+        from breakeven.harness import flops
 
         card, usage = self.describe(), completion.usage
-        book = self.ledger.book
-        where = {"model": card.name}
-        source = "usage of the response" if card.data_goes_to != "this machine" else "counted by the tokenizer"
-        book(self.phase, "input_tokens", usage.input_tokens, source=source, **where)
-        book(self.phase, "output_tokens", usage.output_tokens, source=source, **where)
-        if card.data_goes_to == "this machine":
-            book(self.phase, "seconds", completion.seconds, source="share of the batch's wall time", **where)
-            flops = inference_flops(card, usage.input_tokens, usage.output_tokens)
-            book(self.phase, "flops", flops, status="estimated" if flops is not None else None,
-                 source="2N per token + attention", **where)  # fmt: skip
+        local = card.data_goes_to == "this machine"
+        status: Status = "estimated" if usage.estimated else "measured"
+        source = "counted by the tokenizer" if local else "usage of the response"
+        if usage.estimated:
+            source = "rule of thumb: the server reported no usage"
+
+        def book(quantity: Quantity, value: float | None, source: str, status: Status | None = None) -> None:
+            self.ledger.book(self.phase, quantity, value, source=source, status=status, model=card.name)
+
+        book("input_tokens", usage.input_tokens, source, status)
+        book("output_tokens", usage.output_tokens, source, status)
+        if local:
+            book("seconds", completion.seconds, "share of the batch's wall time")
+            operations = flops.inference_flops(card, usage.input_tokens, usage.output_tokens)
+            known: Status | None = "estimated" if operations is not None else None
+            book("flops", operations, "2N per token + attention", known)
         self.on_completion(completion)
         return completion
 
