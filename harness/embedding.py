@@ -1,0 +1,202 @@
+"""Texts to unit vectors with sentence-transformers, booked in the ledger of whoever asked.
+
+A text is computed once while the program runs, but billed every time it is asked for: a deployment would
+compute it again. Seconds of a repeated text are estimated from the speed measured so far.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from breakeven.harness import flops, hardware, models
+from breakeven.harness.errors import UserError
+from breakeven.harness.ledger import Ledger, Phase
+
+if TYPE_CHECKING:
+    import numpy as np
+
+BATCH = 64
+
+_shared: dict[tuple[str, str], _Model] = {}
+_loading = threading.Lock()
+
+
+class SentenceEmbedder:
+    """An embedding model (`contracts.Embedder`); weights and vectors are shared in the process.
+
+    Args:
+        ledger: where its tokens, seconds and FLOPs are booked.
+        model: a name, folder or Hub id of a sentence-transformers model.
+        device: "auto" (CUDA where there is any), "cpu", "cuda".
+    """
+
+    def __init__(
+        self, ledger: Ledger | None = None, *, model: str = models.DEFAULT_EMBEDDER, device: str = "auto"
+    ) -> None:
+        self.name, self._ledger, self._device = model, ledger, device
+        entry = models.known(model)
+        self.language = entry.language if entry else "unknown"
+
+    def bind(self, ledger: Ledger) -> SentenceEmbedder:
+        """The same embedder, booking into `ledger`."""
+        return SentenceEmbedder(ledger, model=self.name, device=self._device)
+
+    @property
+    def dimension(self) -> int:
+        """Length of a vector."""
+        return self._model.dimension
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the weights: part of the key of everything that is made from its vectors."""
+        return models.digest(models.resolve(self.name))
+
+    def encode(self, texts: Sequence[str], *, phase: Phase) -> np.ndarray:
+        """(len(texts), dimension) float32, rows of length 1; books what it read under `phase`.
+
+        Texts beyond the model's context (256 tokens for the default) are cut, and billed as cut.
+        """
+        found = self._model.encode(texts)
+        if self._ledger is not None and texts:
+            self._book(found, phase)
+        return found.vectors
+
+    def _book(self, found: _Encoded, phase: Phase) -> None:
+        assert self._ledger is not None
+        where = hardware.name()
+        self._ledger.book(
+            phase, "embedded_tokens", found.tokens, source="counted, no padding", model=self.name
+        )
+        self._ledger.book(
+            phase,
+            "seconds",
+            found.seconds,
+            source="measured" if found.measured else "measured tokens/s of the embedder, for repeated texts",
+            status="measured" if found.measured else "estimated",
+            model=self.name,
+            hardware=where,
+        )
+        self._ledger.book(
+            phase,
+            "flops",
+            found.flops,
+            source="2N per token + attention",
+            status="estimated",
+            model=self.name,
+        )
+
+    @property
+    def _model(self) -> _Model:
+        with _loading:
+            key = (self.name, self._device)
+            if key not in _shared:
+                _shared[key] = _Model(self.name, self._device)
+            return _shared[key]
+
+
+def language_warning(embedder: str, language: str) -> str | None:
+    """A sentence for the reader when the embedding model does not know the data's language, else None."""
+    entry = models.known(embedder)
+    if entry is None or entry.language in ("multilingual", language.lower().split("-")[0]):
+        return None
+    return (
+        f"The embedding model {entry.name} knows {_language(entry.language)} only and the data is in "
+        f"{_language(language)}: retrieval, similar demonstrations and the classical baselines will be worse "
+        "than a multilingual model would make them."
+    )
+
+
+def _language(code: str) -> str:
+    names = {"en": "English", "de": "German", "fr": "French", "es": "Spanish", "it": "Italian"}
+    return names.get(code, f"the language '{code}'")
+
+
+class _Encoded:
+    """Vectors of one call, and what they cost."""
+
+    def __init__(
+        self, vectors: np.ndarray, tokens: int, seconds: float, measured: bool, flops: float
+    ) -> None:
+        self.vectors, self.tokens, self.seconds = vectors, tokens, seconds
+        self.measured, self.flops = measured, flops
+
+
+class _Model:
+    """The loaded model with the vectors it has computed; `lengths` are real tokens, special ones included."""
+
+    def __init__(self, name: str, device: str) -> None:
+        from breakeven.harness._quiet import quiet
+        from breakeven.harness.engines._weights import pick_device
+        from sentence_transformers import SentenceTransformer
+
+        folder = models.resolve(name)
+        with quiet():
+            try:
+                self.model: Any = SentenceTransformer(
+                    str(folder), device=pick_device(device), trust_remote_code=False, local_files_only=True
+                )
+            except (ValueError, OSError) as error:
+                raise UserError(f"the embedding model cannot be loaded: {error}", file=folder) from error
+        self.model.eval()
+        self.dimension = int(self.model.get_embedding_dimension())
+        self.vectors: dict[bytes, np.ndarray] = {}
+        self.lengths: dict[bytes, int] = {}
+        self.tokens_done, self.seconds_spent = 0, 0.0
+        self.lock = threading.Lock()
+        self._compute(["warm up the kernels before anything is timed"])
+        self.tokens_done, self.seconds_spent = 0, 0.0
+
+    def encode(self, texts: Sequence[str]) -> _Encoded:
+        import numpy as np
+
+        keys = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in texts]
+        with self.lock:
+            new = {key: text for key, text in zip(keys, texts, strict=True) if key not in self.vectors}
+            spent = 0.0
+            if new:
+                vectors, lengths, spent = self._compute(list(new.values()))
+                self.vectors.update(zip(new, vectors, strict=True))
+                self.lengths.update(zip(new, lengths, strict=True))
+                self.tokens_done += sum(lengths)
+                self.seconds_spent += spent
+            lengths_all = [self.lengths[key] for key in keys]
+            repeated = sum(lengths_all) - sum(self.lengths[key] for key in new)
+            rate = self.seconds_spent / self.tokens_done if self.tokens_done else 0.0
+            rows = [self.vectors[key] for key in keys]
+        stacked = np.stack(rows) if rows else np.zeros((0, self.dimension), np.float32)
+        return _Encoded(
+            stacked, sum(lengths_all), spent + repeated * rate, repeated == 0, self._flops(lengths_all)
+        )
+
+    def _compute(self, texts: list[str]) -> tuple[np.ndarray, list[int], float]:
+        """Vectors, tokens and seconds of texts that are not in the cache."""
+        import numpy as np
+
+        start = time.perf_counter()
+        vectors = self.model.encode(
+            texts,
+            batch_size=BATCH,
+            convert_to_numpy=True,
+            normalize_embeddings=True,
+            show_progress_bar=False,
+        )
+        seconds = time.perf_counter() - start
+        counted = self.model.tokenizer(texts, truncation=True, max_length=self.model.max_seq_length)
+        lengths = [len(ids) for ids in counted["input_ids"]]
+        return np.ascontiguousarray(vectors, dtype=np.float32), lengths, seconds
+
+    def _flops(self, lengths: Sequence[int]) -> float:
+        config = self.model[0].auto_model.config
+        total = sum(p.numel() for p in self.model.parameters())
+        looked_up = sum(m.weight.numel() for m in self._tables())
+        shape = (config.num_hidden_layers, config.hidden_size)
+        return sum(flops.prefill(total - looked_up, *shape, length) for length in lengths)
+
+    def _tables(self) -> list[Any]:
+        import torch
+
+        return [m for m in self.model.modules() if isinstance(m, torch.nn.Embedding)]

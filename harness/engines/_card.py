@@ -1,0 +1,82 @@
+"""The card of a model folder: its size, shape, context and licence, read without loading the weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from breakeven.harness import models
+from breakeven.harness.contracts import ModelCard
+from breakeven.harness.errors import UserError
+
+
+def read(name: str, folder: Path, *, dtype: str, device: str) -> ModelCard:
+    """Describe the causal language model in `folder`; `dtype` and `device` are where it will run."""
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except (ValueError, OSError) as error:
+        raise UserError(f"the model's configuration cannot be read: {error}", file=folder) from error
+    parameters, active = _count(config)
+    text = config.get_text_config(decoder=True)
+    heads = getattr(text, "num_attention_heads", None)
+    width = getattr(text, "hidden_size", None)
+    head = getattr(text, "head_dim", None) or (width // heads if heads and width else None)
+    return ModelCard(
+        name=name,
+        engine="local",
+        parameters=parameters,
+        active_parameters=active,
+        layers=getattr(text, "num_hidden_layers", None),
+        attention_width=heads * head if heads and head else None,
+        context=getattr(text, "max_position_embeddings", None),
+        licence=models.licence(name, folder),
+        dtype=dtype,
+        device=device,
+        digest=models.digest(folder),
+    )
+
+
+def _count(config: Any) -> tuple[int | None, int | None]:
+    """(all weights, weights multiplied per token) of the architecture, counted on a model without storage."""
+    import torch
+    from breakeven.harness._quiet import quiet
+    from transformers import AutoModelForCausalLM
+
+    try:
+        with quiet(), torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    except ValueError:  # no causal language model: loading it will say so
+        return None, None
+    model.tie_weights()
+    return count_parameters(model)
+
+
+def count_parameters(model: Any) -> tuple[int, int]:
+    """(all weights, weights multiplied per token) of a torch model.
+
+    Looked-up tables (token and position embeddings) are not multiplied, but a token embedding tied to the
+    output head is, once. Of a mixture's experts only the share that a token is sent to counts.
+    """
+    import torch
+
+    total = sum(p.numel() for p in model.parameters())
+    head = model.get_output_embeddings()
+    tied = id(head.weight) if head is not None else None
+    tables = {id(m.weight): m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Embedding)}
+    active = total - sum(size for key, size in tables.items() if key != tied)
+    text = model.config.get_text_config(decoder=True)
+    used = getattr(text, "num_experts_per_tok", None)
+    experts = next(
+        (
+            n
+            for key in ("num_local_experts", "num_experts", "n_routed_experts")
+            if (n := getattr(text, key, None))
+        ),
+        None,
+    )
+    if used and experts:
+        routed = sum(p.numel() for name, p in model.named_parameters() if ".experts." in name)
+        active -= round(routed * (1 - used / experts))
+    return total, active

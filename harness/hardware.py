@@ -1,0 +1,241 @@
+"""What this machine is, what it has used, and which arithmetic it is fast at."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+import time
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import psutil
+from breakeven.harness.models import cache_folder, write_atomically
+
+PACKAGES = (
+    "breakeven",
+    "torch",
+    "transformers",
+    "peft",
+    "sentence-transformers",
+    "faiss-cpu",
+    "datasets",
+    "numpy",
+    "scikit-learn",
+)
+
+
+def physical_cores() -> int:
+    """Cores this process may use, hyper-threads not counted twice."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(allowed, psutil.cpu_count(logical=False) or allowed))
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide a result; absent ones are left out."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def cpu_model() -> str:
+    """The processor as it calls itself."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def cpu_bf16() -> str | None:
+    """The instruction set with which this processor multiplies bfloat16 ("amx_bf16", "avx512_bf16", ...)."""
+    try:
+        words = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
+    except OSError:
+        return None
+    return next((name for name in ("amx_bf16", "avx512_bf16", "bf16") if name in words), None)
+
+
+def gpus() -> list[dict[str, Any]]:
+    """Name and memory (bytes) of each CUDA device torch can use, with the driver where NVML tells it."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return []
+    driver = _driver()
+    found = []
+    for index in range(torch.cuda.device_count()):
+        seen = torch.cuda.get_device_properties(index)
+        found.append({"name": seen.name, "memory_bytes": seen.total_memory, "driver": driver})
+    return found
+
+
+def _driver() -> str | None:
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        version = pynvml.nvmlSystemGetDriverVersion()
+        return version.decode() if isinstance(version, bytes) else str(version)
+    except Exception:  # NVML has a zoo of errors, and none of them matters here
+        return None
+
+
+@cache
+def describe() -> dict[str, Any]:
+    """The machine as `run.json` keeps it. Memory in bytes; `gpus` is empty without CUDA."""
+    return {
+        "cpu": cpu_model(),
+        "physical_cores": physical_cores(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "cpu_bf16": cpu_bf16(),
+        "gpus": gpus(),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "energy_meter": meter.name if (meter := energy_meter()) else None,
+    }
+
+
+def name() -> str:
+    """A short name of what computes here, as the ledger's `hardware`: "NVIDIA L4" or "AMD EPYC, 2 cores"."""
+    seen = describe()
+    return str(seen["gpus"][0]["name"]) if seen["gpus"] else f"{seen['cpu']}, {seen['physical_cores']} cores"
+
+
+# --- memory --------------------------------------------------------------------------------------
+
+
+def peak_memory(device: str = "cpu") -> int | None:
+    """Most bytes held so far: by this process, or on a CUDA device by torch. None where nobody counts."""
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.max_memory_allocated(device))
+    try:
+        import resource
+    except ImportError:  # Windows
+        peak = getattr(psutil.Process().memory_info(), "peak_wset", None)
+        return int(peak) if peak is not None else None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak if sys.platform == "darwin" else peak * 1024)
+
+
+# --- bfloat16 ------------------------------------------------------------------------------------
+
+
+def faster_dtype(threads: int | None = None) -> str:
+    """ "bfloat16" where this CPU multiplies it clearly faster than float32, measured once; else "float32".
+
+    The answer is remembered in the cache folder by processor, torch version and threads, so that a noisy
+    moment cannot change the arithmetic between two runs on the same machine.
+    """
+    if cpu_bf16() is None:
+        return "float32"
+    import torch
+
+    threads = threads or physical_cores()
+    key = hashlib.sha256(f"{cpu_model()}|{torch.__version__}|{threads}".encode()).hexdigest()[:16]
+    memo = cache_folder() / "probes" / f"bf16-{key}.json"
+    try:
+        return str(json.loads(memo.read_text(encoding="utf-8"))["dtype"])
+    except (OSError, ValueError, KeyError):
+        pass
+    speed_up = _bf16_speed_up()
+    chosen = "bfloat16" if speed_up > 1.3 else "float32"
+    record = {"cpu": cpu_model(), "torch": torch.__version__, "threads": threads, "speed_up": speed_up}
+    write_atomically(memo, json.dumps({**record, "dtype": chosen}))
+    return chosen
+
+
+def _bf16_speed_up(rows: int = 256, width: int = 576, wide: int = 1536, repeats: int = 15) -> float:
+    """Float32 over bfloat16 seconds of a linear layer of the size small models have; best of `repeats`."""
+    import torch
+
+    best = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        x, w = torch.randn(rows, width).to(dtype), torch.randn(wide, width).to(dtype)
+        seconds = []
+        for _ in range(repeats):
+            start = time.perf_counter()
+            torch.nn.functional.linear(x, w)
+            seconds.append(time.perf_counter() - start)
+        best[dtype] = min(seconds)
+    return best[torch.float32] / best[torch.bfloat16]
+
+
+# --- energy --------------------------------------------------------------------------------------
+
+
+class EnergyMeter:
+    """Joules since it was made or last `reset`, from the machine's own counters.
+
+    Use as `meter = energy_meter()`; None means that no counter can be read, so energy is unknown.
+    """
+
+    def __init__(self, name: str, counters: list[Any]) -> None:
+        self.name = name
+        self._counters = counters
+        self._spent = [0.0] * len(counters)
+        self._last = [counter() for counter, _ in counters]
+
+    def joules(self) -> float:
+        """Joules so far, over all counters. Call more often than a counter wraps (RAPL: minutes to hours)."""
+        for i, (read, wraps_at) in enumerate(self._counters):
+            now = read()
+            step = now - self._last[i]
+            self._spent[i] += step if step >= 0 else step + wraps_at
+            self._last[i] = now
+        return sum(self._spent)
+
+    def reset(self) -> None:
+        self.joules()
+        self._spent = [0.0] * len(self._counters)
+
+
+def energy_meter(device: str = "cpu", powercap: Path = Path("/sys/class/powercap")) -> EnergyMeter | None:
+    """A meter of this machine's energy: NVML for a CUDA device, RAPL packages for the CPU, else None.
+
+    NVML's covers the GPU, RAPL's the processor packages; neither covers the rest of the machine, which is
+    why `name` says what was metered.
+    """
+    return _nvml_meter(device) if device.startswith("cuda") else _rapl_meter(powercap)
+
+
+def _rapl_meter(powercap: Path) -> EnergyMeter | None:
+    counters = []
+    for zone in sorted(powercap.glob("intel-rapl:*")):
+        if zone.name.count(":") != 1:  # a sub-zone: contained in its package
+            continue
+        file = zone / "energy_uj"
+        try:
+            int(file.read_text())
+            wraps_at = int((zone / "max_energy_range_uj").read_text()) / 1e6
+        except (OSError, ValueError):
+            return None
+        counters.append((lambda f=file: int(f.read_text()) / 1e6, wraps_at))
+    return EnergyMeter(f"RAPL, {len(counters)} packages", counters) if counters else None
+
+
+def _nvml_meter(device: str) -> EnergyMeter | None:
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByIndex(int(device.partition(":")[2] or 0))
+
+        def read() -> float:
+            return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1e3
+
+        read()
+    except Exception:  # no library, no driver, or a device without a counter: energy is unknown
+        return None
+    return EnergyMeter("NVML, the GPU alone", [(read, float("inf"))])
