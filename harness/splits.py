@@ -19,7 +19,7 @@ from breakeven.harness.errors import UserError
 
 #: Cosine of two texts' TF-IDF over character 3- to 5-grams inside words from which they are near duplicates.
 NEAR = 0.9
-#: The split in the order in which they are filled; train takes what is left.
+#: The splits in the order in which they are filled; train without a size takes what is left.
 ORDER = ("test", "validation", "train")
 DEFAULT_SIZES: Mapping[str, float] = {"train": 0.6, "validation": 0.1, "test": 0.3}
 _BLOCK = 512  # rows of the similarity matrix held at once
@@ -155,7 +155,8 @@ def cut(
     side: dict[int, str] = {}
     open_clusters = clusters
     for split in ordered:
-        chosen = _fill(open_clusters, strata, wanted[split], len(examples))
+        rest = split == "train" and (sizes or {}).get("train") is None
+        chosen = open_clusters if rest else _fill(open_clusters, strata, wanted[split])
         side.update((i, split) for members in chosen for i in members)
         open_clusters = [m for m in open_clusters if m[0] not in side]
         strata = {k: [m for m in v if m[0] not in side] for k, v in strata.items()}
@@ -219,7 +220,7 @@ def _counts(sizes: Mapping[str, float | int], total: int, splits: Sequence[str])
 
 
 def _fill(
-    clusters: Sequence[list[int]], strata: Mapping[str, Sequence[list[int]]], size: int, total: int
+    clusters: Sequence[list[int]], strata: Mapping[str, Sequence[list[int]]], size: int
 ) -> list[list[int]]:
     """Clusters for one split of `size` examples: each stratum's share first, then whatever still fits."""
     chosen: list[list[int]] = []

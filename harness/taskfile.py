@@ -229,7 +229,10 @@ def _by_column(rows: list[Row], columns: Columns, split: str) -> dict[str, list[
 
 
 def _name(source: Source) -> str:
-    return str(source) if isinstance(source, str | Path) else "rows given by the program"
+    """As the user spelled it; a task's own file by its name, wherever it is installed."""
+    if isinstance(source, Path):
+        return source.name
+    return source if isinstance(source, str) else "rows given by the program"
 
 
 def _choices(
