@@ -1,0 +1,77 @@
+"""Settings of the three levers, as people type them in a suite."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Select = Literal["fixed", "random", "similar", "balanced"]
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DemonstrationSettings(Strict):
+    """Which training examples are shown, answered, before the question.
+
+    Attributes:
+        k: how many; fewer where the context is too short.
+        select: "fixed" the same for everybody whatever the seed; "random" drawn by the seed, the same for
+            all questions; "balanced" drawn by the seed, every choice in turn; "similar" the nearest to the
+            question by embedding.
+        with_context: whether a demonstration shows its own passages when the question shows some.
+    """
+
+    k: int = Field(4, ge=1)
+    select: Select = "balanced"
+    with_context: bool = True
+
+
+class ContextSettings(Strict):
+    """Which passages of the task's documents are shown with the question: the `k` nearest by embedding."""
+
+    k: int = Field(3, ge=1)
+    chunk_tokens: int = Field(200, ge=16)
+    chunk_overlap: int = Field(40, ge=0)
+
+    @model_validator(mode="after")
+    def _overlap_is_smaller(self) -> ContextSettings:
+        if self.chunk_overlap * 2 > self.chunk_tokens:
+            raise ValueError(f"chunk_overlap should be at most half of chunk_tokens ({self.chunk_tokens})")
+        return self
+
+
+class WeightSettings(BaseModel):
+    """Which trainer tunes the weights; every other key is the trainer's own."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    trainer: str = "peft"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class LeverSettings(Strict):
+    """The three levers, each absent or set, and how an answer is had.
+
+    Attributes:
+        answer: "generate" text, or score the task's "choices" by their log-probability.
+        list_choices: whether the prompt lists the choices; "auto" lists them unless the weights are tuned.
+        length_normalise: divide a choice's log-probability by its length in UTF-8 bytes, so that long
+            choices are not at a disadvantage (lm-evaluation-harness calls this acc_norm).
+    """
+
+    demonstrations: DemonstrationSettings | None = None
+    context: ContextSettings | None = None
+    weights: WeightSettings | None = None
+    answer: Literal["generate", "choices"] = "generate"
+    list_choices: bool | Literal["auto"] = "auto"
+    length_normalise: bool = False
+
+    @property
+    def choices_are_listed(self) -> bool:
+        return self.weights is None if self.list_choices == "auto" else self.list_choices

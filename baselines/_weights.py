@@ -1,0 +1,128 @@
+"""The third lever: training pairs in, an adapter artifact out, everything it consumed in the ledger.
+
+How weights are tuned is left to a trainer (`breakeven.trainers`); this finds it, calls it once for all cells
+that ask for the same adapter, and books.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, is_dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from breakeven.baselines._settings import WeightSettings
+from breakeven.harness.contracts import (
+    EngineSession,
+    Json,
+    ModelCard,
+    Services,
+    Trainer,
+    TrainingPair,
+    TrainingResult,
+)
+from breakeven.harness.errors import NotApplicable, UserError
+from breakeven.harness.ledger import Ledger
+from breakeven.harness.registry import find, source_hash
+from breakeven.harness.store import digest
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """An adapter folder and what training it did."""
+
+    folder: Path
+    training: TrainingResult
+
+    @classmethod
+    def read(cls, folder: Path) -> Adapter:
+        row = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+        for curve in ("losses", "validation_losses"):
+            row[curve] = tuple((int(step), float(loss)) for step, loss in row[curve])
+        return cls(folder, TrainingResult(**row))
+
+
+def require_trainable(engine: EngineSession) -> None:
+    """Raises NotApplicable when the engine's model cannot be tuned here."""
+    if not (engine.capabilities.train and engine.capabilities.adapters):
+        card = engine.describe()
+        raise NotApplicable(f"no trainer: {card.name} behind the {card.engine} engine cannot be tuned")
+
+
+def make_trainer(settings: WeightSettings) -> tuple[Trainer, Mapping[str, Json]]:
+    """The trainer and its settings, defaults filled in where the trainer says them (`trainer.settings`).
+
+    Raises:
+        UserError: when there is no such trainer, or it does not know a setting.
+    """
+    make: Callable[..., Trainer] = find("trainers", settings.trainer)
+    try:
+        trainer = make(**settings.settings)
+    except UserError as error:
+        field = f"weights.{error.field}" if error.field else "weights"
+        raise UserError(error.what, field=field, hint=error.hint) from error
+    known: Any = getattr(trainer, "settings", settings.settings)
+    return trainer, asdict(known) if is_dataclass(known) and not isinstance(known, type) else dict(known)
+
+
+def tune(
+    settings: WeightSettings,
+    pairs: Sequence[TrainingPair],
+    validation: Sequence[TrainingPair],
+    engine: EngineSession,
+    services: Services,
+) -> Adapter:
+    """The adapter for these pairs: trained now, or found where another cell has trained it.
+
+    Raises:
+        UserError: when there is nothing to train on.
+    """
+    if not pairs:
+        raise UserError("there are no training examples to tune the weights on", field="train")
+    trainer, filled = make_trainer(settings)
+    card = engine.describe()
+
+    def build(folder: Path, ledger: Ledger) -> None:
+        scratch = folder / "checkpoints"
+        scratch.mkdir(exist_ok=True)
+        raw: Any = engine.raw
+        tunable = raw.tunable()
+        result = trainer.train(
+            tunable, pairs, validation, folder, scratch, services.seed, filled, services.progress
+        )
+        shutil.rmtree(scratch, ignore_errors=True)
+        (folder / "training.json").write_text(json.dumps(asdict(result), indent=1), encoding="utf-8")
+        _book(result, card, ledger)
+
+    spec: dict[str, Json] = {
+        "trainer": settings.trainer,
+        "source": source_hash(settings.trainer),
+        "settings": dict(filled),
+        "seed": services.seed,
+        "model": [card.name, card.digest, card.dtype, card.device],
+        "pairs": _digest(pairs),
+        "validation": _digest(validation),
+    }
+    return Adapter.read(services.artifacts.get("adapter", spec, build))
+
+
+def _digest(pairs: Sequence[TrainingPair]) -> str:
+    return digest([[[dict(message) for message in pair.messages], pair.answer] for pair in pairs])
+
+
+def _book(result: TrainingResult, card: ModelCard, ledger: Ledger) -> None:
+    from breakeven.harness.flops import lora_training_flops
+    from breakeven.harness.hardware import name
+
+    tokens, here = result.training_tokens, name()
+    sequences = result.examples * result.epochs
+    flops = lora_training_flops(card, tokens, sequences, result.trainable_parameters)
+    book = partial(ledger.book, "train", model=card.name)
+    book("training_tokens", tokens, source="counted, over all epochs")
+    book("seconds", result.seconds, source="wall time of training", hardware=here)
+    book("flops", flops, source="4N + 12LTd + 6N_lora per token, sequences of mean length T",
+         status="estimated" if flops is not None else None)  # fmt: skip
+    book("bytes", result.peak_bytes, source="peak memory while training", hardware=here)

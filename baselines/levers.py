@@ -1,0 +1,266 @@
+"""Prompting, retrieval and fine-tuning as three levers on one prompt, freely combined.
+
+`demonstrations` shows answered training examples, `context` shows passages of the task's documents,
+`weights` tunes an adapter on the very prompts that serving renders. None of them is zero-shot.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from breakeven.baselines import _prompt
+from breakeven.baselines._composer import Composer, reference, resolved
+from breakeven.baselines._prompt import Fitted
+from breakeven.baselines._settings import LeverSettings
+from breakeven.baselines._weights import Adapter, make_trainer, require_trainable, tune
+from breakeven.harness.contracts import (
+    Brief,
+    Completion,
+    EngineSession,
+    Example,
+    Input,
+    Json,
+    Prediction,
+    Request,
+    Services,
+    TrainingPair,
+    TrainingResult,
+    VariesWith,
+)
+from breakeven.harness.errors import NotApplicable, UserError
+from breakeven.harness.yamlfile import validated
+
+
+def levers(**settings: Any) -> Levers:
+    """A strategy from its settings; see `_settings.LeverSettings` for the keys.
+
+    Raises:
+        UserError: on an unknown key or a value out of range, naming the key; the trainer's keys too.
+    """
+    checked = validated(LeverSettings, settings)
+    if checked.weights is not None:
+        make_trainer(checked.weights)
+    return Levers(checked)
+
+
+@dataclass(frozen=True)
+class Levers:
+    """A setting of the three levers, not yet fitted."""
+
+    settings: LeverSettings
+
+    @property
+    def varies_with(self) -> frozenset[VariesWith]:
+        """Shown or trained examples depend on the training size; drawn or trained ones on the seed too."""
+        shown = self.settings.demonstrations
+        varies: set[VariesWith] = {"model"}
+        if shown is not None or self.settings.weights is not None:
+            varies.add("train_size")
+        drawn = shown is not None and shown.select in ("random", "balanced")
+        if drawn or self.settings.weights is not None:
+            varies.add("seed")
+        return frozenset(varies)
+
+    def fit(
+        self, brief: Brief, train: Sequence[Example], validation: Sequence[Example], services: Services
+    ) -> LeversPredictor:
+        engine = self._engine(brief, services)
+        if self.settings.weights is not None:
+            require_trainable(engine)
+        composer = Composer.fit(brief, self.settings, train, validation, services)
+        adapter, report = None, FitReport()
+        if self.settings.weights is not None:
+            pairs = self._pairs(composer, train, engine, services, report)
+            checks = self._pairs(composer, validation, engine, services, None)
+            adapter = tune(self.settings.weights, pairs, checks, engine, services)
+        return LeversPredictor(composer, services, engine, adapter, report)
+
+    def load(self, folder: Path, brief: Brief, services: Services) -> LeversPredictor:
+        engine = self._engine(brief, services)
+        stored = json.loads((folder / "levers.json").read_text(encoding="utf-8"))
+        composer = Composer.load(folder, brief, self.settings, stored)
+        adapter = resolved(stored["adapter"], folder)
+        report = FitReport(training=stored["training"])
+        return LeversPredictor(composer, services, engine, Adapter.read(adapter) if adapter else None, report)
+
+    def _engine(self, brief: Brief, services: Services) -> EngineSession:
+        if services.engine is None:
+            raise NotApplicable("no language model: this strategy needs one")
+        if self.settings.answer == "choices" and not brief.choices:
+            raise NotApplicable("no choices: answers cannot be scored where any answer is possible")
+        return services.engine
+
+    def _pairs(
+        self,
+        composer: Composer,
+        examples: Sequence[Example],
+        engine: EngineSession,
+        services: Services,
+        report: FitReport | None,
+    ) -> list[TrainingPair]:
+        prompts = composer.compose([e.without_references() for e in examples], engine, services, "train")
+        if report is not None:
+            report.training = {
+                "demonstrations": _mean([len(p.demonstrations) for p in prompts]),
+                "passages": _mean([len(p.passages) for p in prompts]),
+                "too_long": sum(not p.fits for p in prompts),
+            }
+        return [
+            TrainingPair(e.id, prompt.messages, _prompt.answer(e))
+            for e, prompt in zip(examples, prompts, strict=True)
+        ]
+
+
+@dataclass
+class FitReport:
+    """What was asked for and what found room, by input and (mean) in training."""
+
+    training: Mapping[str, Json] = field(default_factory=dict)
+    served: dict[str, tuple[int, int]] = field(default_factory=dict)  # id -> demonstrations, passages
+
+
+@dataclass(frozen=True)
+class LeversPredictor:
+    """See the module. `training` is what tuning did; `notes` what a reader of the report should know."""
+
+    composer: Composer
+    services: Services
+    base: EngineSession
+    adapter: Adapter | None
+    report: FitReport
+
+    @property
+    def training(self) -> TrainingResult | None:
+        return self.adapter.training if self.adapter else None
+
+    def predict(self, inputs: Sequence[Input]) -> Iterator[Prediction]:
+        """One prediction per input, as the engine finishes them.
+
+        Raises:
+            UserError: when an input alone, without anything shown beside it, is too long for the model.
+        """
+        engine = self.base.adapt(self.adapter.folder) if self.adapter else self.base
+        prompts = self.composer.compose(inputs, engine, self.services, "serve")
+        by_id = {i.id: prompt for i, prompt in zip(inputs, prompts, strict=True)}
+        for id, prompt in by_id.items():
+            self._refuse_too_long(id, prompt, engine)
+            self.report.served[id] = (len(prompt.demonstrations), len(prompt.passages))
+        requests = [self._request(id, prompt) for id, prompt in by_id.items()]
+        for completion in engine.complete(requests):
+            yield self._prediction(completion, by_id[completion.id])
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        stored = self.composer.save(folder)
+        stored["adapter"] = reference(self.adapter.folder if self.adapter else None, folder)
+        stored["training"] = dict(self.report.training)
+        (folder / "levers.json").write_text(json.dumps(stored, indent=1), encoding="utf-8")
+
+    @property
+    def _scored(self) -> bool:
+        return self.composer.settings.answer == "choices" and self.base.capabilities.logprobs
+
+    def _request(self, id: str, prompt: Fitted) -> Request:
+        brief = self.composer.brief
+        return Request(
+            id,
+            prompt.messages,
+            max_tokens=brief.max_tokens,
+            seed=self.services.seed,
+            choices=brief.choices if self._scored else None,
+        )
+
+    def _refuse_too_long(self, id: str, prompt: Fitted, engine: EngineSession) -> None:
+        if prompt.fits:
+            return
+        card, room = engine.describe(), self.composer.brief.max_tokens
+        raise UserError(
+            f"example '{id}' takes {prompt.tokens} tokens by itself and its answer may take {room}, "
+            f"but the context of {card.name} is {card.context}",
+            field="input_template",
+            hint="shorten the input, lower max_tokens, or use a model with a longer context",
+        )
+
+    def _prediction(self, completion: Completion, prompt: Fitted) -> Prediction:
+        meta: dict[str, Json] = {}
+        if self.composer.passages is not None:
+            meta["passages"] = [p.document for p in prompt.passages]
+            meta["chunks"] = [p.id for p in prompt.passages]
+        if self.composer.pool is not None:
+            meta["demonstrations"] = [d.id for d in prompt.demonstrations]
+            meta["k_used"] = len(prompt.demonstrations)
+        output = completion.text
+        if self._scored:
+            scores = self._choice_scores(completion)
+            output = max(scores, key=scores.__getitem__)
+            meta["choice_scores"] = {choice: round(score, 4) for choice, score in scores.items()}
+        return Prediction(
+            completion.id,
+            output,
+            completion.usage,
+            completion.seconds,
+            completion.finish_reason,
+            meta,
+            prompt.messages if self.services.keep_prompts else None,
+        )
+
+    def _choice_scores(self, completion: Completion) -> dict[str, float]:
+        """Summed log-probability of each choice, end token included, or that per byte."""
+        choices = self.composer.brief.choices or ()
+        logprobs = completion.choice_logprobs or ()
+        if len(logprobs) != len(choices):
+            raise ValueError(f"{len(choices)} choices were asked and {len(logprobs)} scored")
+        per_byte = self.composer.settings.length_normalise
+        return {
+            choice: logprob / max(len(choice.encode()), 1) if per_byte else logprob
+            for choice, logprob in zip(choices, logprobs, strict=True)
+        }
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """For fit.json, to be read after predicting: what was used, and `remarks` as sentences."""
+        settings, served = self.composer.settings, self.report.served.values()
+        notes: dict[str, Any] = {}
+        remarks: list[str] = []
+        if (shown := settings.demonstrations) is not None:
+            fitted = [demonstrations for demonstrations, _ in served]
+            notes["demonstrations"] = {"asked": shown.k, "select": shown.select, **_summary(fitted)}
+            notes["k_used"] = _mean(fitted)
+            remarks += _shortfall(shown.k, fitted, "demonstrations")
+        if (context := settings.context) is not None and self.composer.passages is not None:
+            fitted = [passages for _, passages in served]
+            index = self.composer.passages
+            notes["context"] = {
+                "asked": context.k,
+                "chunk_tokens": context.chunk_tokens,
+                "chunk_overlap": context.chunk_overlap,
+                "chunks": len(index.passages),
+                "documents": len({p.document for p in index.passages}),
+                **_summary(fitted),
+            }
+            remarks += _shortfall(context.k, fitted, "passages")
+        if self.report.training:
+            notes["training_prompts"] = dict(self.report.training)
+        if settings.answer == "choices":
+            notes["answer"] = "scored over the choices" if self._scored else "generated"
+            if not self._scored:
+                remarks.append("generated: the engine gives no log-probabilities to score choices by")
+        return {**notes, "remarks": remarks}
+
+
+def _mean(numbers: Sequence[int]) -> float | None:
+    return round(sum(numbers) / len(numbers), 3) if numbers else None
+
+
+def _summary(fitted: Sequence[int]) -> dict[str, Any]:
+    return {"fitted": _mean(fitted), "fitted_min": min(fitted, default=None)}
+
+
+def _shortfall(asked: int, fitted: Sequence[int], what: str) -> list[str]:
+    """["8 demonstrations asked, 5.2 fitted"] where not all found room."""
+    mean = _mean(fitted)
+    return [f"{asked} {what} asked, {mean:.1f} fitted"] if mean is not None and mean < asked else []
