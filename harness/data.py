@@ -55,8 +55,15 @@ class Columns:
     ) -> Columns:
         """Columns from the short spellings: one name, a list of names, or field -> column.
 
-        Raises UserError unless exactly one of `reference` and `references` is given.
+        Raises UserError for a key that is none of these, and unless exactly one of `reference` and
+        `references` is given.
         """
+        known = ["input", *(f for f in cls.__dataclass_fields__ if f != "input")]
+        for key in columns:
+            if key not in known:
+                near = difflib.get_close_matches(key, known, n=1)
+                hint = f"Did you mean '{near[0]}'" if near else f"Known are {', '.join(known)}"
+                raise UserError("unknown key", field=f"columns.{key}", hint=hint)
         names = [input] if isinstance(input, str) else input
         fields = dict(names) if isinstance(names, Mapping) else {n.split(".")[-1]: n for n in names}
         if not fields:
