@@ -88,7 +88,7 @@ def test_graded_scores_get_students_t() -> None:
 
 
 def test_two_seeds_get_satterthwaites_degrees_of_freedom() -> None:
-    # by hand: item means 0.1 0.4 0.6, variance of the mean 0.02111 on 2 df; seed means 0.2 0.5333, 0.02778 on 1;
+    # by hand: item means 0.1 0.4 0.6, variance 0.02111 on 2 df; seed means 0.2 0.5333, variance 0.02778 on 1;
     # together 0.04889 on 2.4035 df, t = 3.6795
     interval = stats.mean_interval([[0.0, 0.2, 0.4], [0.2, 0.6, 0.8]], bounds=None)
     assert (interval.low, interval.high) == pytest.approx((-0.4469, 1.1802), abs=1e-3)
