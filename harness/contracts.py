@@ -87,7 +87,7 @@ class Task:
 
     `metrics` are resolved metrics, the first one (`primary`) decides; `correct_at` is the score
     that counts as correct when the primary metric is graded. `cut` records how missing splits
-    were made and what was left out. `exposure` maps a split to where its data came from.
+    were made, what was left out and where the rows came from (`cut["from"]`).
     """
 
     name: str
@@ -450,6 +450,8 @@ class TrainingResult:
     """What training did; the adapter lies in the folder the trainer was given.
 
     `losses` is (optimizer step, mean loss per answer token); `validation_losses` the same at epoch ends.
+    `seconds` are those of the optimizer steps that made the adapter: not of steps repeated after a crash
+    (`lost_seconds`), nor of validation (`validation_seconds`, over `validation_tokens`).
     """
 
     steps: int
@@ -465,6 +467,9 @@ class TrainingResult:
     losses: tuple[tuple[int, float], ...]
     validation_losses: tuple[tuple[int, float], ...]
     settings: Mapping[str, Json]
+    lost_seconds: float = 0.0
+    validation_seconds: float = 0.0
+    validation_tokens: int = 0
 
 
 class Trainer(Protocol):

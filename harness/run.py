@@ -11,7 +11,7 @@ import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -19,11 +19,14 @@ from typing import Any
 
 from breakeven.harness import plan, registry, store
 from breakeven.harness import suite as suites
-from breakeven.harness.contracts import Embedder, Engine, Task
+from breakeven.harness.contracts import Embedder, Engine, Example, Request, Task
 from breakeven.harness.errors import UserError
 from breakeven.harness.ledger import Ledger
+from breakeven.harness.plan import CellSpec
+from breakeven.harness.prices import PriceBook
 from breakeven.harness.runner import Display, Runner, State
-from breakeven.harness.suite import ModelEntry, Suite
+from breakeven.harness.spending import SpendGuard
+from breakeven.harness.suite import Suite
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,10 @@ def new_folder(root: Path, suite: Suite, name: str | None) -> Path:
 
 def start(suite: Suite, folder: Path, options: Options, display: Display) -> Outcome:
     tasks = load_tasks(suite, options.limit)
-    specs = plan.cells(suite, tasks, options.only)  # every setting is checked before anything is written
+    # Every setting, model and prompt length is checked before anything is written.
+    specs = plan.cells(suite, tasks, options.only)
+    engines = Engines(suite, {}, options.prices)
+    preflight(tasks, specs, engines)
     with store.locked(folder):
         suite = _frozen(suite, options)
         store.write_text(folder / "suite.yaml", suite.to_yaml())
@@ -90,9 +96,11 @@ def start(suite: Suite, folder: Path, options: Options, display: Display) -> Out
             "currency": suite.economics.currency,
             "limit": options.limit,
             "keep_prompts": options.keep_prompts,
+            "prices": str(options.prices.resolve()) if options.prices else None,
         }
+        store.write_json(folder / "engines.json", engines.chosen())
         store.write_json(folder / "run.json", info)
-        return _go(suite, folder, tasks, options, display)
+        return _go(suite, folder, tasks, engines, options, display)
 
 
 def resume(folder: Path, options: Options, display: Display) -> Outcome:
@@ -108,18 +116,27 @@ def resume(folder: Path, options: Options, display: Display) -> Outcome:
         options.prices,
     )
     tasks = load_tasks(suite, options.limit)
+    options = replace(options, prices=options.prices or _path(info.get("prices")))
     with store.locked(folder):
         for name, task in tasks.items():
             before = store.read_json(folder / "tasks" / name / "task.json", {}).get("hash")
             if before != plan.task_digest(task):
                 display.note(f"task {name} is not what it was when this run began; its cells run again")
                 write_task(folder / "tasks" / name, task)
-        return _go(suite, folder, tasks, options, display)
+        engines = Engines(suite, store.read_json(folder / "engines.json", {}), options.prices)
+        return _go(suite, folder, tasks, engines, options, display)
 
 
-def _go(suite: Suite, folder: Path, tasks: Mapping[str, Task], options: Options, display: Display) -> Outcome:
-    engines = Engines(suite, folder, options.prices)
+def _go(
+    suite: Suite,
+    folder: Path,
+    tasks: Mapping[str, Task],
+    engines: Engines,
+    options: Options,
+    display: Display,
+) -> Outcome:
     specs = plan.cells(suite, tasks, options.only)
+    engines.keep_purse(folder / "purse.json")
     runner = Runner(suite, folder, tasks, engines.get, engines.embedder, display, options.keep_prompts)
     try:
         runner.run(specs)
@@ -127,31 +144,50 @@ def _go(suite: Suite, folder: Path, tasks: Mapping[str, Task], options: Options,
         info = store.read_json(folder / "run.json")
         info["models"] = {**info.get("models", {}), **engines.cards()}
         info["finished"] = _now()
-        info["prices"] = engines.price_file
         store.write_json(folder / "run.json", info)
+        store.write_json(folder / "engines.json", engines.chosen())
     return Outcome(folder, runner.states)
 
 
 class Engines:
-    """The shared engines and the shared embedding model of a run; made when first asked for."""
+    """The shared engines, embedding model, price book and purse of a run; made when first asked for.
 
-    def __init__(self, suite: Suite, folder: Path, prices: Path | None) -> None:
-        self._suite, self._folder = suite, folder
+    Args:
+        frozen: what engines chose for themselves when the run began (dtype, device), by model name; kept on
+            resume, since answers depend on it.
+        prices: the user's own price file.
+    """
+
+    def __init__(self, suite: Suite, frozen: Mapping[str, Any], prices: Path | None = None) -> None:
+        self._suite, self._frozen = suite, frozen
         self._made: dict[str, Engine] = {}
         self._embedder: Any = None
-        self._guard: Any = None
-        self.price_file = str(prices) if prices else None
+        self._purse: Path | None = None
+        self._guard: SpendGuard | None = None
+        self.book = PriceBook.load(prices, currency=suite.economics.currency)
 
     def get(self, name: str) -> Engine:
         if name not in self._made:
             entry = self._suite.models[name]
             factory = registry.find("engines", entry.engine)
-            settings = {**entry.settings, **self._frozen_settings(name)}
-            if "guard" in _parameters(factory):
-                settings["guard"] = self._spend_guard(entry)
-            self._made[name] = plan.called(f"models.{name}", factory, entry.model, **settings)
-            self._freeze(name)
+            settings = {**entry.settings, **self._frozen.get(name, {})}
+            engine = plan.called(f"models.{name}", factory, entry.model, **settings)
+            self._bill(engine)
+            self._made[name] = engine
         return self._made[name]
+
+    def keep_purse(self, file: Path) -> None:
+        """From now on the purse survives a crash in this file."""
+        self._purse, self._guard = file, None
+        for engine in self._made.values():
+            self._bill(engine)
+
+    def _bill(self, engine: Engine) -> None:
+        if hasattr(engine, "bill_to"):
+            limits = self._suite.limits
+            if self._guard is None:
+                self._guard = SpendGuard(limits.spend, currency=self.book.currency, file=self._purse)
+            engine.bill_to(self._guard, self.book, allow_unpriced=limits.allow_unpriced)
 
     def embedder(self, ledger: Ledger) -> Embedder:
         from breakeven.harness.embedding import SentenceEmbedder
@@ -164,31 +200,53 @@ class Engines:
     def cards(self) -> dict[str, Any]:
         return {name: asdict(engine.describe()) for name, engine in self._made.items()}
 
-    def _frozen_settings(self, name: str) -> dict[str, Any]:
-        """What the engine chose for itself when the run began (dtype, device): kept on resume."""
-        frozen: dict[str, Any] = store.read_json(self._folder / "engines.json", {}).get(name, {})
-        return frozen
+    def chosen(self) -> dict[str, Any]:
+        """Settings that bring back the same engines, for those that can say so."""
+        made = {n: getattr(e, "chosen_settings", None) for n, e in self._made.items()}
+        return {**self._frozen, **{n: c for n, c in made.items() if c is not None}}
 
-    def _freeze(self, name: str) -> None:
-        chosen = getattr(self._made[name], "chosen_settings", None)
-        known = store.read_json(self._folder / "engines.json", {})
-        if chosen is not None and name not in known:
-            store.write_json(self._folder / "engines.json", {**known, name: chosen()})
 
-    def _spend_guard(self, entry: ModelEntry) -> Any:
-        from breakeven.harness.spending import SpendGuard
+def preflight(tasks: Mapping[str, Task], specs: Sequence[CellSpec], engines: Engines) -> None:
+    """What would spoil a run halfway, found before anything is written.
 
-        if self._guard is None:
-            limits = self._suite.limits
-            self._guard = SpendGuard(limits.spend, allow_unpriced=limits.allow_unpriced)
-        return self._guard
+    Raises:
+        UserError: a model is not there, or a task's barest prompt is longer than a model's context.
+    """
+    for model, task_name in dict.fromkeys((s.model, s.task) for s in specs if s.model is not None):
+        engine, task = engines.get(model), tasks[task_name]
+        context = engine.describe().context
+        if context is None:
+            continue
+        prompts = [(e.id, bare_request(task, e)) for s in (task.train, task.test) for e in s]
+        longest = sorted(prompts, key=lambda p: -sum(len(m["content"]) for m in p[1].messages))[:3]
+        for example, request in longest:
+            tokens = engine.count_tokens(request)
+            if tokens + task.max_tokens > context:
+                raise UserError(
+                    f"the prompt of example '{example}' has {tokens:,} tokens and its answer may take "
+                    f"{task.max_tokens:,}, but the context of {engine.describe().name} is {context:,}",
+                    file=str(task.cut["from"]) if task.cut.get("from") else None,
+                    field=f"tasks.{task_name}",
+                    hint="shorten or drop the example, lower max_tokens, or take a model with a longer context",
+                )
+
+
+def bare_request(task: Task, example: Example) -> Request:
+    """Instructions and input alone: the least that any strategy with a language model sends."""
+    from breakeven.harness.templating import render
+
+    messages = (
+        {"role": "system", "content": task.instructions},
+        {"role": "user", "content": render(task.input_template, example.input)},
+    )
+    return Request(example.id, messages=messages, max_tokens=task.max_tokens)
 
 
 def write_task(folder: Path, task: Task) -> None:
     """The task as it was run; test examples with their references, for the report."""
-    from breakeven.harness.splits import duplicates_between
+    from breakeven.harness.splits import leakage
 
-    pairs = duplicates_between((*task.train, *task.validation), task.test)
+    duplicates = leakage(task)
     store.write_lines(folder / "test.jsonl", task.test)
     store.write_json(
         folder / "task.json",
@@ -208,15 +266,17 @@ def write_task(folder: Path, task: Task) -> None:
             "sizes": {s: len(getattr(task, s)) for s in ("train", "validation", "test")},
             "documents": len(task.documents),
             "cut": task.cut,
-            "duplicates": {"exact": pairs.exact, "near": pairs.near},
+            "duplicates": duplicates.to_json(),
             "hash": plan.task_digest(task),
         },
     )
 
 
-def _named(task: Task, name: str) -> Task:
-    from dataclasses import replace
+def _path(text: str | None) -> Path | None:
+    return Path(text) if text else None
 
+
+def _named(task: Task, name: str) -> Task:
     return task if task.name == name else replace(task, name=name)
 
 

@@ -16,7 +16,17 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from breakeven.harness import plan, store
-from breakeven.harness.contracts import Embedder, Engine, Prediction, Predictor, Services, Strategy, Task
+from breakeven.harness.contracts import (
+    Embedder,
+    Engine,
+    Example,
+    Prediction,
+    Predictor,
+    Services,
+    Strategy,
+    Task,
+    take,
+)
 from breakeven.harness.errors import DiskError, NotApplicable, Pending, SpendingLimitReached, UserError
 from breakeven.harness.ledger import Ledger, Phase
 from breakeven.harness.plan import CellSpec
@@ -226,7 +236,7 @@ class Cell:
         if (self.folder / "timing.json").exists():
             return
         timing = self.runner.suite.timing
-        inputs = [e.without_references() for e in plan.take(self.task.test, timing.examples)]
+        inputs = [e.without_references() for e in take(self.task.test, timing.examples)]
         engine = self._engine()
         if engine is not None and engine.describe().data_goes_to != "this machine":
             rows = store.read_rows(self.folder / "predictions.jsonl")
@@ -320,8 +330,8 @@ class Cell:
         )
 
 
-def plan_train(task: Task, size: int) -> Sequence[Any]:
-    return plan.take(task.train, size)
+def plan_train(task: Task, size: int) -> Sequence[Example]:
+    return take(task.train, size)
 
 
 def add_documents(folder: Path, task: Task, shown: set[str]) -> None:

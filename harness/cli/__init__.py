@@ -22,6 +22,7 @@ app = typer.Typer(
 )
 
 OptionalPath = Optional[Path]  # noqa: UP045 - typer reads it at run time
+OptionalInt = Optional[int]  # noqa: UP045
 
 
 def main() -> None:
@@ -46,7 +47,9 @@ def run(
     only: Annotated[
         list[str], typer.Option(help="Only strategies or cells that match, e.g. 'lora*'. Repeatable.")
     ] = [],  # noqa: B006
-    limit: Annotated[int, typer.Option(help="At most so many test examples per task.", min=1)] = 0,
+    limit: Annotated[
+        OptionalInt, typer.Option(help="At most so many test examples per task.", min=1)
+    ] = None,
     change: Annotated[
         list[str], typer.Option("--set", help="Change the suite: key.key=value. Repeatable.")
     ] = [],  # noqa: B006
@@ -58,7 +61,7 @@ def run(
     from breakeven.harness.cli.run import run as command
 
     raise typer.Exit(
-        command(suite, resume, name or None, out, only, limit or None, change, dry_run, keep_prompts, prices)
+        command(suite, resume, name or None, out, only, limit, change, dry_run, keep_prompts, prices)
     )
 
 

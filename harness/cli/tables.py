@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -10,14 +11,19 @@ from breakeven.harness.results import Cost, Results, Row
 
 def print_tables(console: Console, found: Results) -> None:
     """Per task: strategy, quality with interval, difference to the reference, cost, one-off cost."""
+    wide = console.width >= 110
     for name, rows in found.tables.items():
         task = found.tasks[name]
-        table = Table(title=f"{name}: {task.primary.name}, {len(task.test)} test examples", title_justify="left")
-        table.add_column("strategy", overflow="fold")
-        for column in ("quality", "95 %", f"minus {found.reference}", "$/1,000", "one-off $", "p50 s"):
-            table.add_column(column.replace("$", found.currency), justify="right", no_wrap=True)
+        title = f"\n{name}: {task.primary.name}, {len(task.test)} test examples; minus {found.reference}"
+        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+        table.add_column("strategy", no_wrap=True, overflow="ellipsis", min_width=12)
+        for column in ("quality", "95 %", "difference", f"{found.currency}/1,000", "one-off"):
+            table.add_column(column, justify="right", no_wrap=True)
+        if wide:
+            table.add_column("p50 s", justify="right")
+            table.add_column("training s", justify="right")
         for row in rows:
-            table.add_row(*_cells(row))
+            table.add_row(*(_cells(row) if wide else _cells(row)[:6]))
         console.print(table)
     problems = [c for c in found.cells.values() if c.state in ("failed", "pending", "stopped")]
     for cell in problems:
@@ -30,7 +36,7 @@ def print_tables(console: Console, found: Results) -> None:
 def _cells(row: Row) -> list[str]:
     if row.quality is None:
         text = "does not apply" if row.state == "not-applicable" else row.state
-        return [row.label, text, "", "", "", "", ""]
+        return [row.label, text, "", "", "", "", "", ""]
     interval = f"{row.interval.low:.3f}-{row.interval.high:.3f}" if row.interval else "?"
     if row.is_reference:
         difference = "reference"
@@ -38,7 +44,7 @@ def _cells(row: Row) -> list[str]:
         difference = "?"
     else:
         d = row.difference_interval
-        difference = f"{row.difference:+.3f} ({d.low:+.3f}..{d.high:+.3f})"
+        difference = f"{row.difference:+.3f} ({d.low:+.2f}..{d.high:+.2f})"
     latency = f"{row.latency[0]:.2f}" if row.latency else "?"
     return [
         row.label,
@@ -48,6 +54,7 @@ def _cells(row: Row) -> list[str]:
         money(row.cost_per_1000),
         money(row.one_off),
         latency,
+        f"{row.training_seconds:,.0f}" if row.training_seconds is not None else "",
     ]
 
 

@@ -1,0 +1,217 @@
+"""From stored scores and ledgers to the rows of a result table: quality, difference, cost, latency.
+
+Works on a finished run only, so that re-scoring and re-pricing need no model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from breakeven.harness import costs, stats
+from breakeven.harness.ledger import Amount
+from breakeven.harness.prices import Price, PriceBook
+from breakeven.harness.results import DONE, CellResult, Cost, Results, Row, TaskResult
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+Key = tuple[str, str | None, int]
+
+
+def table(results: Results, task_name: str) -> tuple[Row, ...]:
+    """The rows of one task in the suite's order; cells of one strategy, model and size share a row."""
+    groups: dict[Key, list[CellResult]] = {}
+    for cell in results.cells_of(task_name):
+        groups.setdefault((cell.strategy, cell.model, cell.train_size), []).append(cell)
+    task = results.tasks[task_name]
+    pricing = Pricing(results)
+    rows = [_row(results, task, key, cells, _label(key, groups), pricing) for key, cells in groups.items()]
+    reference = next((r for r in rows if r.is_reference and r.quality is not None), None)
+    return tuple(_compared(r, reference, task) if reference is not None else r for r in rows)
+
+
+class Pricing:
+    """Prices of a run: as its suite's economics and, if given, the user's own price file say."""
+
+    def __init__(self, results: Results) -> None:
+        economics = results.suite.get("economics") or {}
+        self.utilisation = float(economics.get("utilisation", 0.5))
+        own = results.prices or results.info.get("prices")
+        self.book = PriceBook.load(own, currency=economics.get("currency", "USD"))
+        self.machine: Price | None = self.book.machine_hour(economics.get("hardware", "cpu-2"))
+        self._cards: dict[str, Any] = results.info.get("models") or {}
+
+    def per_1000(self, cell: CellResult) -> costs.Cost:
+        """Cost of 1,000 requests: tokens where a provider bills them, else priced seconds.
+
+        Priced seconds are those at the stated concurrency, from a pass without sharing between requests;
+        without such a pass, those of one request at a time.
+        """
+        hosted = self._hosted(cell)
+        if hosted is not None:
+            usages = [p.usage for p in cell.predictions]
+            price = self.book.token_price(hosted)
+            return 1000 * costs.tokens_cost(usages, price, model=hosted)
+        seconds = _priced_seconds(cell)
+        return 1000 * costs.seconds_cost(seconds, self.machine, utilisation=self.utilisation)
+
+    def one_off(self, cell: CellResult) -> costs.Cost:
+        hosted = self._hosted(cell)
+        name = self._cards.get(cell.model or "", {}).get("name", "")
+        return costs.ledger_cost(
+            cell.ledger, self.book, machine=self.machine, hosted={name: hosted} if hosted else None
+        )
+
+    def _hosted(self, cell: CellResult) -> str | None:
+        """Name in the price book of a model that somebody else serves; None for one of our own."""
+        card = self._cards.get(cell.model or "", {})
+        if card.get("data_goes_to", "this machine") == "this machine":
+            return None
+        return str(card.get("price_as") or card.get("name"))
+
+
+def _priced_seconds(cell: CellResult) -> Amount:
+    timing = cell.timing or {}
+    if "concurrent" in timing:
+        return Amount(float(timing["concurrent"]["seconds_per_request"]))
+    seconds = timing.get("batch_of_one", {}).get("seconds") or []
+    return Amount(float(np.mean(seconds))) if seconds else Amount(None, "unknown")
+
+
+def _label(key: Key, groups: dict[Key, list[CellResult]]) -> str:
+    strategy, model, size = key
+    label = strategy
+    if len({k[1] for k in groups if k[0] == strategy}) > 1:
+        label += f" ({model})"
+    if len({k[2] for k in groups if k[0] == strategy}) > 1:
+        label += f" n={size}"
+    return label
+
+
+def _row(
+    results: Results, task: TaskResult, key: Key, cells: Sequence[CellResult], label: str, pricing: Pricing
+) -> Row:
+    strategy, model, size = key
+    done = [c for c in cells if c.state == DONE]
+    undone = [c for c in cells if c.state != DONE]
+    row = Row(
+        label=label,
+        strategy=strategy,
+        model=model,
+        train_size=size,
+        state=DONE if done else undone[0].state,
+        reason="; ".join(dict.fromkeys(c.reason for c in undone if c.reason)),
+        cells=tuple(cells),
+        is_reference=strategy == results.reference,
+    )
+    if not done:
+        return row
+    quality, interval = _quality(task, done)
+    usage = [c.mean_usage for c in done]
+    notes = [f"{len(done)} of {len(cells)} seeds"] if undone else []
+    trained = [float(c.training["seconds"]) for c in done if c.training]
+    return replace(
+        row,
+        quality=quality,
+        interval=interval,
+        input_tokens=float(np.mean([u[0] for u in usage])),
+        output_tokens=float(np.mean([u[1] for u in usage])),
+        cost_per_1000=_mean_cost([pricing.per_1000(c) for c in done]),
+        one_off=_mean_cost([pricing.one_off(c) for c in done]),
+        latency=_latency(done),
+        training_seconds=float(np.mean(trained)) if trained else None,
+        notes=tuple([*notes, *_fit_notes(done)]),
+    )
+
+
+def scores(cells: Sequence[CellResult], metric: str) -> npt.NDArray[np.float64]:
+    """(seeds, items), items in test order."""
+    return np.array([c.scores(metric) for c in cells], dtype=np.float64)
+
+
+def _quality(task: TaskResult, done: Sequence[CellResult]) -> tuple[float, stats.Interval]:
+    metric = task.primary
+    value = float(np.mean([c.aggregates[metric.name] for c in done]))
+    groups = [e.group for e in task.test]
+    grouped = groups if any(g is not None for g in groups) else None
+    seeded = any(c.seed is not None for c in done)
+    if metric.additive:
+        y = scores(done, metric.name)
+        return value, stats.mean_interval(y, grouped, bounds=metric.range, varies_with_seed=seeded)
+    return value, _resampled(task, done, grouped)
+
+
+def _resampled(
+    task: TaskResult, done: Sequence[CellResult], groups: Sequence[str | None] | None
+) -> stats.Interval:
+    """Interval of an aggregate that is no mean, over resampled test examples."""
+    from breakeven.harness.contracts import Example, Prediction, Score
+    from breakeven.harness.metrics import build
+
+    metric = build(task.primary.name, choices=task.choices)
+    examples = [Example(e.id, e.input, e.references, e.group, e.meta) for e in task.test]
+    predictions = [[Prediction(p.id, p.output) for p in c.predictions] for c in done]
+    given = [[Score(p.score[task.primary.name]) for p in c.predictions] for c in done]
+
+    def statistic(indices: npt.NDArray[np.intp]) -> float:
+        chosen = indices.tolist()
+        return float(
+            np.mean(
+                [
+                    metric.aggregate([examples[i] for i in chosen], [p[i] for i in chosen], [s[i] for i in chosen])
+                    for p, s in zip(predictions, given, strict=True)
+                ]
+            )
+        )
+
+    return stats.bootstrap_interval(statistic, len(examples), groups, draws=200)
+
+
+def _compared(row: Row, reference: Row, task: TaskResult) -> Row:
+    """`row` with its paired difference to the reference."""
+    if row.quality is None or reference.quality is None or row is reference:
+        return row
+    metric = task.primary
+    if not metric.additive:
+        return replace(row, difference=row.quality - reference.quality)
+    ours, theirs = ([c for c in r.cells if c.state == DONE] for r in (row, reference))
+    groups = [e.group for e in task.test]
+    found = stats.paired_difference(
+        scores(ours, metric.name),
+        scores(theirs, metric.name),
+        groups if any(g is not None for g in groups) else None,
+        bounds=metric.range,
+        varies_with_seed=(any(c.seed is not None for c in ours), any(c.seed is not None for c in theirs)),
+    )
+    return replace(
+        row, difference=found.value, difference_interval=found.interval, won=found.won, lost=found.lost
+    )
+
+
+def _mean_cost(found: Sequence[costs.Cost]) -> Cost:
+    total = found[0]
+    for cost in found[1:]:
+        total = total + cost
+    if total.value is None:
+        return Cost(None, "unknown", total.note)
+    return Cost(total.value / len(found), total.status, total.note)
+
+
+def _latency(done: Sequence[CellResult]) -> tuple[float, float] | None:
+    seconds = [s for c in done for s in ((c.timing or {}).get("batch_of_one") or {}).get("seconds", [])]
+    if not seconds:
+        return None
+    return stats.percentile(seconds, 50).value, stats.percentile(seconds, 95).value
+
+
+def _fit_notes(done: Sequence[CellResult]) -> list[str]:
+    """Sentences that the strategy left for the reader, once each."""
+    found: dict[str, None] = {}
+    for cell in done:
+        for note in cell.fit_notes.get("remarks", []):
+            found.setdefault(str(note))
+    return list(found)

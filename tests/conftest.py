@@ -1,0 +1,46 @@
+"""What many tests need: an offline environment, the command line in process, small run folders."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+sys.path.insert(0, str(Path(__file__).parent))  # helpers beside the tests: openai_server, run_fixture
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command line call printed and returned."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def breakeven(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Said]:
+    """`breakeven("run", "suite.yaml")` in this process."""
+    from breakeven.harness.cli import main
+
+    def call(*arguments: str | Path) -> Said:
+        monkeypatch.setattr(sys, "argv", ["breakeven", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "200")
+        capsys.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
+        said = capsys.readouterr()
+        return Said(code, said.out, said.err)
+
+    return call
