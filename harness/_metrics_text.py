@@ -57,7 +57,7 @@ def rouge_l(*, stem: bool = False, tokenizer: Literal["rouge", "unicode"] = "rou
 
     def compare(output: str, reference: Json) -> Score:
         wanted = answer_text(reference)
-        if words is None and not re.search("[a-z0-9]", wanted.lower()):
+        if not re.search("[a-z0-9]" if words is None else r"\w", wanted.casefold()):
             if re.search(r"\w", wanted):
                 raise UserError(
                     f"rouge_l sees no word in the reference '{wanted[:40]}'", hint="set `tokenizer: unicode`"
