@@ -181,24 +181,6 @@ def cut(
     )
 
 
-def spread(examples: Sequence[Example], seed: int = 0, *, by_label: bool = False) -> tuple[Example, ...]:
-    """The examples in an order whose every beginning is a fair sample, so that a task may be limited.
-
-    Labels (or else groups) come in turn, in proportion to their number; inside one, hashes decide. Files are
-    often sorted by label, and their first 50 rows would be one label.
-    """
-    strata: dict[str, list[tuple[str, int]]] = defaultdict(list)
-    for i, example in enumerate(examples):
-        stratum = _label(examples, [i]) if by_label else (example.group or "")
-        strata[stratum].append((_place(seed, f"{example.id}\n{text_of(example.input)}"), i))
-    keyed: list[tuple[float, str, int]] = []
-    for stratum, places in strata.items():
-        offset = int(_place(seed, stratum)[:8], 16) / 16**8
-        for rank, (place, i) in enumerate(sorted(places)):
-            keyed.append(((rank + offset) / len(places), place, i))
-    return tuple(examples[i] for _, _, i in sorted(keyed))
-
-
 def _counts(sizes: Mapping[str, float | int], total: int, splits: Sequence[str]) -> dict[str, int]:
     """Examples wanted by split. Shares are of all examples; train without a size takes what is left."""
     counts: dict[str, int] = {}

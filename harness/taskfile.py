@@ -11,14 +11,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from breakeven.harness import data as rows_and_documents
 from breakeven.harness import readers, splits, templating
 from breakeven.harness.contracts import Document, Example, Json, Metric, Task
 from breakeven.harness.data import Columns
 from breakeven.harness.errors import UserError
 from breakeven.harness.readers import Row, Source
+from pydantic import BaseModel, ConfigDict, Field
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -31,7 +30,7 @@ def make_task(
     instructions: str,
     data: Source | Mapping[str, Source],
     columns: Columns | Mapping[str, Any],
-    metrics: Sequence[Any],
+    metrics: Any,
     input_template: str | None = None,
     choices: Sequence[str] | str | None = None,
     documents: Source | Sequence[Document] | None = None,
@@ -52,16 +51,16 @@ def make_task(
         instructions: what the model is told, plain text.
         data: a file, folder, Hub id or rows (see `readers.read`), or one of these by split.
         columns: which column is what (see `data.Columns`).
-        metrics: metric specifications, the first decides (see `metrics.build`); ready metrics are taken as
-            they are.
-        input_template: sandboxed Jinja over the input's fields; without one, the fields themselves.
+        metrics: one or several specifications, the first decides (see `metrics.build`).
+        input_template: sandboxed Jinja over the input's fields; without one, the fields themselves (a field
+            `messages` is then a chat).
         choices: the closed set of answers, or "from data": every answer that occurs.
         documents: a folder of .md and .txt files, rows with `text`, or ready documents.
         max_tokens: room for an answer.
         language: ISO 639-1.
         correct_at: the score of the deciding metric that counts as correct.
         sizes: examples of the splits that have to be cut, as numbers or shares; 0 means none wanted.
-        seed: of the cut and of the order within splits.
+        seed: of the cut.
         encoding: of text files.
         base: where relative paths start; the current folder otherwise.
 
@@ -76,18 +75,19 @@ def make_task(
     # one call, so that an id given in two splits is found
     made = iter(rows_and_documents.examples(everything, columns, labels))
     given = {split: tuple(next(made) for _ in rows) for split, rows in by_split.items()}
-    template = input_template or _default_template(columns)
+    template = _default_template(columns) if input_template is None else input_template
     _check_template(template, columns)
     cut, note = _complete(given, sizes or {}, seed, labels is not None)
     note["from"] = origin
-    found = {s: splits.spread(cut.get(s, ()), seed, by_label=labels is not None) for s in SPLITS}
+    found = {split: cut.get(split, ()) for split in SPLITS}
     if not found["test"]:
-        raise UserError("the test split is empty", field="data", hint="Nothing could be scored")
+        blamed = "sizes.test" if (sizes or {}).get("test") == 0 else "data"
+        raise UserError("the test split is empty", field=blamed, hint="Nothing could be scored")
     return Task(
         name=name,
         instructions=instructions.strip(),
         input_template=template,
-        metrics=_metrics(metrics, labels),
+        metrics=_metrics(metrics, labels, base),
         choices=labels,
         documents=_documents(documents, base, encoding),
         max_tokens=max_tokens,
@@ -150,7 +150,7 @@ class TaskFile(_Strict):
     encoding: str = "utf-8"
     choices: Literal["from data"] | list[str] | None = None
     documents: str | None = None
-    metrics: list[str | dict[str, Any]] = Field(min_length=1)
+    metrics: str | dict[str, Any] | list[str | dict[str, Any]] = Field(min_length=1)
     max_tokens: int = Field(64, ge=1)
     correct_at: float = 1.0
     sizes: SplitSizes = SplitSizes()  # type: ignore[call-arg]
@@ -283,13 +283,17 @@ def _complete(
 
 
 def _default_template(columns: Columns) -> str:
-    """The input as it stands: one field bare, several with their names."""
+    """The input as it stands: one field bare, several with their names; chat messages need no template."""
+    if set(columns.input) == {"messages"}:
+        return ""
     if len(columns.input) == 1:
         return "{{ " + next(iter(columns.input)) + " }}"
     return "\n".join(f"{field}: {{{{ {field} }}}}" for field in columns.input)
 
 
 def _check_template(template: str, columns: Columns) -> None:
+    if not template.strip() and "messages" in columns.input:
+        return
     used = templating.variables(template)
     for name in sorted(used - set(columns.input)):
         near = difflib.get_close_matches(name, columns.input, n=1)
@@ -306,20 +310,15 @@ def _check_template(template: str, columns: Columns) -> None:
         )
 
 
-def _metrics(specs: Sequence[Any], choices: tuple[str, ...] | None) -> tuple[Metric, ...]:
+def _metrics(specs: Any, choices: tuple[str, ...] | None, base: Path | None) -> tuple[Metric, ...]:
     from breakeven.harness import metrics
 
-    if not specs:
-        raise UserError("a task needs a metric", field="metrics", hint="The first one decides")
-    built = []
-    for position, spec in enumerate([specs] if isinstance(specs, str) else specs):
-        try:
-            built.append(spec if isinstance(spec, Metric) else metrics.build(spec, choices=choices))
-        except UserError as error:
-            if error.file is None and (error.field is None or error.field.split(".")[0] == "metrics"):
-                raise UserError(error.what, field=f"metrics.{position}", hint=error.hint) from error
-            raise
-    return tuple(built)
+    try:
+        return metrics.build_all(specs, choices=choices, folder=base)
+    except UserError as error:
+        if error.file is None and error.field is None:
+            raise UserError(error.what, field="metrics", hint=error.hint) from error
+        raise
 
 
 def _documents(
