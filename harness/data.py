@@ -62,7 +62,7 @@ class Columns:
         for key in columns:
             if key not in known:
                 near = difflib.get_close_matches(key, known, n=1)
-                hint = f"Did you mean '{near[0]}'" if near else f"Known are {', '.join(known)}"
+                hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}"
                 raise UserError("unknown key", field=f"columns.{key}", hint=hint)
         names = [input] if isinstance(input, str) else input
         fields = dict(names) if isinstance(names, Mapping) else {n.split(".")[-1]: n for n in names}
@@ -162,7 +162,7 @@ def _references(row: Row, columns: Columns, choices: Sequence[str] | None) -> tu
     for text in texts:
         if text not in choices:
             near = difflib.get_close_matches(text, choices, n=1)
-            hint = f"Did you mean '{near[0]}'" if near else f"The choices are {_shortened(choices)}"
+            hint = f"did you mean '{near[0]}'?" if near else f"the choices are {_shortened(choices)}"
             raise _fault(row, f"the label '{text}' is not among the choices", columns.answer, hint)
     return tuple(texts)
 
@@ -196,7 +196,7 @@ def _check_columns(rows: Sequence[Row], columns: Columns) -> None:
         if column in known or column.split(".")[0] in known:
             continue
         near = difflib.get_close_matches(column, known, n=1)
-        hint = f"Did you mean '{near[0]}'" if near else f"The columns are {_shortened(known)}"
+        hint = f"did you mean '{near[0]}'?" if near else f"the columns are {_shortened(known)}"
         raise UserError(f"{rows[0].file} has no column '{column}'", field=key, hint=hint)
 
 

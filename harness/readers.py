@@ -84,9 +84,9 @@ def _nearby(path: Path) -> str | None:
 
     parent = path.parent
     if not parent.is_dir():
-        return f"The folder {parent} does not exist either"
+        return f"the folder {parent} does not exist either"
     near = difflib.get_close_matches(path.name, [p.name for p in parent.iterdir()], n=1)
-    return f"Did you mean {parent / near[0]}" if near else None
+    return f"did you mean {parent / near[0]}?" if near else None
 
 
 def read_file(path: Path, encoding: str = "utf-8") -> list[Row]:
@@ -101,7 +101,7 @@ def read_file(path: Path, encoding: str = "utf-8") -> list[Row]:
     if suffix == ".parquet":
         return _read_parquet(path)
     raise UserError(
-        f"cannot read '{suffix or path.name}' files", file=path, hint=f"Known are {', '.join(SUFFIXES)}"
+        f"cannot read '{suffix or path.name}' files", file=path, hint=f"known are {', '.join(SUFFIXES)}"
     )
 
 
@@ -109,7 +109,7 @@ def _read_folder(folder: Path, encoding: str) -> dict[str, list[Row]]:
     """Every data file of a folder, by name; `train.csv`, `test-2.jsonl` and the like name their split."""
     files = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix.lower() in SUFFIXES)
     if not files:
-        raise UserError("the folder holds no data file", file=folder, hint=f"Known are {', '.join(SUFFIXES)}")
+        raise UserError("the folder holds no data file", file=folder, hint=f"known are {', '.join(SUFFIXES)}")
     splits: dict[str, list[Row]] = {}
     for file in files:
         name = SPLIT_NAMES.get(re.split(r"[-_.]", file.stem.lower())[0], "")
@@ -119,7 +119,7 @@ def _read_folder(folder: Path, encoding: str) -> dict[str, list[Row]]:
         raise UserError(
             "beside files named after a split this one belongs to none",
             file=loose,
-            hint="Name it train-..., validation-... or test-..., or move it away",
+            hint="name it train-..., validation-... or test-..., or move it away",
         )
     return splits
 
@@ -134,7 +134,7 @@ def read_text(path: Path, encoding: str = "utf-8") -> str:
     except OSError as e:
         raise UserError(f"cannot be read: {e.strerror or e}", file=path) from e
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")) and encoding == "utf-8":
-        raise UserError("is UTF-16", file=path, hint="Save it as UTF-8, or say `encoding: utf-16`")
+        raise UserError("is UTF-16", file=path, hint="save it as UTF-8, or say `encoding: utf-16`")
     try:
         return raw.decode("utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding)
     except LookupError as e:
@@ -144,7 +144,7 @@ def read_text(path: Path, encoding: str = "utf-8") -> str:
             f"byte 0x{raw[e.start]:02x} is not {encoding}",
             file=path,
             line=raw.count(b"\n", 0, e.start) + 1,
-            hint="Save the file as UTF-8, or name its encoding, for example `encoding: cp1252`",
+            hint="save the file as UTF-8, or name its encoding, for example `encoding: cp1252`",
         ) from e
 
 
@@ -159,14 +159,14 @@ def _json_lines(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any]
                 f"is not JSON: {e.msg.lower()} at character {e.pos + 1}",
                 file=path,
                 line=number,
-                hint="A JSONL file holds one JSON object a line",
+                hint="a JSONL file holds one JSON object a line",
             ) from e
         if not isinstance(record, dict):
             raise UserError(
                 f"holds {_kind(record)} where an object is wanted",
                 file=path,
                 line=number,
-                hint='For example {"text": "..."}',
+                hint='for example {"text": "..."}',
             )
         yield number, record
 
@@ -203,7 +203,7 @@ def _csv_records(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any
                 "opens a quote that is never closed" if open_quote else f"is not CSV: {e}",
                 file=path,
                 line=start if open_quote else reader.line_num,
-                hint='Write a quotation mark inside a quoted field twice: ""',
+                hint='write a quotation mark inside a quoted field twice: ""',
             ) from e
         if record is None:
             break
@@ -217,12 +217,12 @@ def _csv_records(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any
                 f"the row has {_count(len(record), 'field')}, the header {len(header)} ({', '.join(header)})",
                 file=path,
                 line=line,
-                hint=f"Put text that contains '{delimiter}' or a line break in quotation marks",
+                hint=f"put text that contains '{delimiter}' or a line break in quotation marks",
             )
         else:
             yield line, dict(zip(header, record, strict=True))
     if header is None:
-        raise UserError("is empty", file=path, hint="The first line must name the columns")
+        raise UserError("is empty", file=path, hint="the first line must name the columns")
 
 
 def _header(record: list[str], path: Path) -> list[str]:
@@ -306,7 +306,7 @@ def _read_hub(name: str) -> dict[str, list[Row]]:
         reason = str(e).strip().split("\n")[0] or type(e).__name__
         raise UserError(
             f"the Hub data set '{identifier}' could not be loaded: {reason}",
-            hint="Check its name and the network, or give a local file or folder instead",
+            hint="check its name and the network, or give a local file or folder instead",
         ) from e
     return {SPLIT_NAMES.get(s, s): _plain(d, f"{identifier} ({s})") for s, d in data.items()}
 

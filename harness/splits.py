@@ -167,7 +167,7 @@ def cut(
                 f"the {split} split stays empty: {len(examples)} examples in {len(clusters)} groups or "
                 "clusters of near duplicates are too few",
                 field=f"sizes.{split}",
-                hint="Give more rows, or other sizes",
+                hint="give more rows, or other sizes",
             )
     return Cut(
         result["train"],

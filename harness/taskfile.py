@@ -7,6 +7,7 @@ line to every fault. Metrics are `breakeven.harness.metrics`, cutting is `breake
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -17,7 +18,7 @@ from breakeven.harness.contracts import Document, Example, Json, Metric, Task
 from breakeven.harness.data import Columns
 from breakeven.harness.errors import UserError
 from breakeven.harness.readers import Row, Source
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -82,7 +83,7 @@ def make_task(
     found = {split: cut.get(split, ()) for split in SPLITS}
     if not found["test"]:
         blamed = "sizes.test" if (sizes or {}).get("test") == 0 else "data"
-        raise UserError("the test split is empty", field=blamed, hint="Nothing could be scored")
+        raise UserError("the test split is empty", field=blamed, hint="nothing could be scored")
     return Task(
         name=name,
         instructions=instructions.strip(),
@@ -118,6 +119,14 @@ class ColumnsEntry(_Strict):
     split: str | None = None
     meta: str | list[str] = []
     separator: str | None = None
+
+    @field_validator("input", mode="before")
+    @classmethod
+    def _some_columns(cls, value: Any) -> Any:
+        names = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
+        if not all(isinstance(name, str) for name in names):
+            raise ValueError("should be a column, a list of columns, or columns by field")
+        return value
 
 
 class SplitSources(_Strict):
@@ -155,6 +164,26 @@ class TaskFile(_Strict):
     correct_at: float = 1.0
     sizes: SplitSizes = SplitSizes()  # type: ignore[call-arg]
     seed: int = 0
+
+    @field_validator("data", mode="before")
+    @classmethod
+    def _one_source_or_splits(cls, value: Any) -> Any:
+        if not isinstance(value, str | dict):
+            raise ValueError("should be a file, folder or Hub data set, or one of these by split")
+        unknown = [key for key in value if key not in SPLITS] if isinstance(value, dict) else []
+        if unknown:
+            raise ValueError(f"there is no split '{unknown[0]}', only {', '.join(SPLITS)}")
+        return value
+
+    @field_validator("choices", mode="before")
+    @classmethod
+    def _texts(cls, value: Any) -> Any:
+        if value is not None and value != FROM_DATA and not isinstance(value, list):
+            raise ValueError(f"should be a list of answers, or '{FROM_DATA}'")
+        for choice in value if isinstance(value, list) else []:
+            if not isinstance(choice, str):
+                raise ValueError(f"one choice is read as {json.dumps(choice)}, put it in quotes")
+        return value
 
 
 def load(path: Path, **args: Any) -> Task:
@@ -222,7 +251,7 @@ def _by_column(rows: list[Row], columns: Columns, split: str) -> dict[str, list[
                 file=row.file,
                 line=row.line,
                 field=columns.split,
-                hint=f"One of {', '.join(SPLITS)}, or empty for rows to be cut",
+                hint=f"one of {', '.join(SPLITS)}, or empty for rows to be cut",
             )
         parts.setdefault(name, []).append(row)
     return parts
@@ -243,7 +272,7 @@ def _choices(
     if choices == FROM_DATA:
         labels = rows_and_documents.labels(rows, columns)
     elif isinstance(choices, str):
-        raise UserError(f"'{choices}' are no choices", field="choices", hint=f"A list, or '{FROM_DATA}'")
+        raise UserError(f"'{choices}' are no choices", field="choices", hint=f"a list, or '{FROM_DATA}'")
     else:
         labels = tuple(choices)
     if len(labels) < 2:
@@ -263,7 +292,7 @@ def _complete(
     """The three splits: those given as they are, missing ones cut from the loose rows or from train."""
     unknown = [s for s in given if s not in ("", *SPLITS)]
     if unknown:
-        raise UserError(f"there is no split '{unknown[0]}'", field="data", hint=f"One of {', '.join(SPLITS)}")
+        raise UserError(f"there is no split '{unknown[0]}'", field="data", hint=f"one of {', '.join(SPLITS)}")
     result: dict[str, tuple[Example, ...]] = {s: given[s] for s in SPLITS if s in given}
     missing = [s for s in SPLITS if s not in result and sizes.get(s) != 0]
     pool = given.get("") or (result.pop("train", ()) if missing else ())
@@ -273,7 +302,7 @@ def _complete(
         raise UserError(
             f"there are no rows to cut the {' and '.join(missing)} split from",
             field="data",
-            hint="Give train rows, or one source for all splits",
+            hint="give train rows, or one source for all splits",
         )
     make = [s for s in SPLITS if s == "train" or s in missing] if "train" not in result else missing
     made = splits.cut(pool, sizes, seed, stratify=stratify, splits=make)
@@ -300,13 +329,13 @@ def _check_template(template: str, columns: Columns) -> None:
         raise UserError(
             f"the template uses the field '{name}', which the input does not have",
             field="input_template",
-            hint=f"Did you mean '{near[0]}'" if near else f"The fields are {', '.join(columns.input)}",
+            hint=f"did you mean '{near[0]}'?" if near else f"the fields are {', '.join(columns.input)}",
         )
     if not used:
         raise UserError(
             "the template uses no field of the input, every prompt would be the same",
             field="input_template",
-            hint=f"The fields are {', '.join(columns.input)}",
+            hint=f"the fields are {', '.join(columns.input)}",
         )
 
 

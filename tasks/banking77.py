@@ -33,7 +33,7 @@ def banking77(data_dir: str | Path | None = None, intents: int = 77, seed: int =
         seed: of the cut that takes a tenth of train for validation.
     """
     if not 2 <= intents <= 77:
-        raise UserError(f"{intents} intents cannot be chosen", field="intents", hint="Between 2 and 77")
+        raise UserError(f"{intents} intents cannot be chosen", field="intents", hint="between 2 and 77")
     train, test = _hub() if data_dir is None else _local(Path(data_dir))
     kept = _categories(data_dir, [row["label"] for row in (*train, *test)])[:intents]
     return make_task(

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from breakeven.harness import readers
 from breakeven.harness.data import Columns, content_id, damage, documents, examples, labels
 from breakeven.harness.errors import UserError
@@ -245,7 +244,7 @@ def test_an_id_given_twice_is_refused_with_both_lines() -> None:
 def test_a_label_outside_the_choices_suggests_the_nearest() -> None:
     error = refused(made, [{"text": "a", "label": "refnd"}], choices=("refund", "other"))
     assert error.field == "label"
-    assert "Did you mean 'refund'" in str(error)
+    assert "did you mean 'refund'" in str(error)
 
 
 def test_labels_are_the_distinct_answers_in_order() -> None:

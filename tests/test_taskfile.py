@@ -188,13 +188,13 @@ def test_a_missing_documents_folder_has_the_line_that_names_it(refused: Callable
 def test_a_misspelt_column_has_the_line_that_names_it(refused: Callable[..., UserError]) -> None:
     error = refused("  input: text", "  input: txt")
     assert error.line == 7
-    assert "Did you mean 'text'" in str(error)
+    assert "did you mean 'text'" in str(error)
 
 
 def test_a_template_with_an_unknown_field_suggests_the_nearest(refused: Callable[..., UserError]) -> None:
     error = refused("{{ text }}", "{{ txt }}")
     assert (error.line, error.field) == (4, "input_template")
-    assert "Did you mean 'text'" in str(error)
+    assert "did you mean 'text'" in str(error)
 
 
 def test_a_template_that_is_no_jinja_is_refused(refused: Callable[..., UserError]) -> None:
