@@ -84,11 +84,16 @@ def match_choice(output: str, choices: Sequence[str]) -> str | None:
     first line. A choice inside a longer one that is named ("card" in "lost card") does not count.
     Choices that differ only in punctuation ("C", "C++") are told apart by the first rule alone.
     """
+    return _match_choice(output, tuple(choices))
+
+
+@lru_cache(maxsize=65536)  # an aggregate is taken over many resamples of the same outputs
+def _match_choice(output: str, choices: tuple[str, ...]) -> str | None:
     line = first_line(output)
     for text in (output.strip(), line):
         if text in choices:
             return text
-    normal = _normal_choices(tuple(choices))
+    normal = _normal_choices(choices)
     for text in (word_normal(output), word_normal(line)):
         if text in normal:
             return normal[text]

@@ -303,13 +303,9 @@ def _random_json(rng: random.Random, depth: int = 2) -> Json:
         return [_random_json(rng, depth - 1) for _ in range(rng.randint(0, 3))]
     if kind == 6:
         return {_random_text(rng): _random_json(rng, depth - 1) for _ in range(rng.randint(0, 3))}
-    return [
-        _random_text(rng),
-        rng.randint(-5000, 5000),
-        rng.uniform(-9, 9) * 10 ** rng.randint(-9, 9),
-        True,
-        None,
-    ][kind]
+    size = rng.uniform(-9, 9) * 10 ** rng.randint(-9, 9)
+    plain: list[Json] = [_random_text(rng), rng.randint(-5000, 5000), size, True, None]
+    return plain[kind]
 
 
 def _references(kind: str) -> list[Json]:
