@@ -101,6 +101,7 @@ class CellResult:
     training: Mapping[str, Any] | None
     fit_notes: Mapping[str, Any]
     lost: Mapping[str, float]
+    draws: tuple[float, ...] = ()  # resamples of a primary metric that is no mean
 
     def scores(self, metric: str) -> list[float]:
         return [p.score[metric] for p in self.predictions]
@@ -226,7 +227,9 @@ def _task(folder: Path) -> TaskResult:
         licence=d["licence"],
         choices=tuple(d["choices"]) if d["choices"] is not None else None,
         metrics=tuple(
-            MetricInfo(m["name"], tuple(m["range"]) if m["range"] else None, m["higher_is_better"], m["additive"])
+            MetricInfo(
+                m["name"], tuple(m["range"]) if m["range"] else None, m["higher_is_better"], m["additive"]
+            )
             for m in d["metrics"]
         ),
         correct_at=d["correct_at"],
@@ -277,4 +280,5 @@ def _cell(folder: Path) -> CellResult:
         training=_json(folder / "training.json"),
         fit_notes=_json(folder / "fit.json", {}),
         lost=status.get("lost") or {},
+        draws=tuple(_json(folder / "draws.json", [])),
     )

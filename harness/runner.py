@@ -15,13 +15,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from breakeven.harness import plan, store
+from breakeven.harness import plan, registry, store
 from breakeven.harness.contracts import (
     Embedder,
     Engine,
     Example,
     Prediction,
     Predictor,
+    Score,
     Services,
     Strategy,
     Task,
@@ -136,7 +137,9 @@ class Cell:
             raise
         except Exception as error:
             store.write_text(self.folder / "error.txt", traceback.format_exc())
-            return self.mark("failed", f"{type(error).__name__}: {error} (traceback in {self.folder}/error.txt)")
+            return self.mark(
+                "failed", f"{type(error).__name__}: {error} (traceback in {self.folder}/error.txt)"
+            )
         return self.mark("done", "")
 
     def mark(self, state: State, reason: str) -> tuple[State, str]:
@@ -192,7 +195,9 @@ class Cell:
             found[prediction.id] = prediction
         missing = [i.id for i in inputs if i.id not in found]
         if missing:
-            raise RuntimeError(f"no prediction for {len(missing)} of {len(inputs)} inputs, first '{missing[0]}'")
+            raise RuntimeError(
+                f"no prediction for {len(missing)} of {len(inputs)} inputs, first '{missing[0]}'"
+            )
         return [found[i.id] for i in inputs]
 
     def _score(self, predictions: Sequence[Prediction]) -> None:
@@ -217,6 +222,9 @@ class Cell:
         aggregates = {m.name: m.aggregate(task.test, predictions, scored[m.name]) for m in task.metrics}
         store.write_lines(self.folder / "predictions.jsonl", rows)
         store.write_json(self.folder / "scores.json", aggregates)
+        if not task.primary.additive:
+            given = scored[task.primary.name]
+            store.write_json(self.folder / "draws.json", resampled(task, predictions, given))
         self.quality = f"{task.primary.name} {aggregates[task.primary.name]:.3f}"
 
     def _copy_notes(self, predictor: Predictor, predictions: Sequence[Prediction]) -> None:
@@ -241,8 +249,8 @@ class Cell:
         if engine is not None and engine.describe().data_goes_to != "this machine":
             rows = store.read_rows(self.folder / "predictions.jsonl")
             seconds = [r["seconds"] for r in rows if r.get("seconds") is not None]
-            store.write_json(self.folder / "timing.json", {"batch_of_one": {"n": len(seconds), "seconds": seconds,
-                             "note": "latencies of the run's own requests"}})  # fmt: skip
+            own = {"n": len(seconds), "seconds": seconds, "note": "latencies of the run's own requests"}
+            store.write_json(self.folder / "timing.json", {"batch_of_one": own})
             return
         if not inputs:
             return
@@ -294,7 +302,9 @@ class Cell:
                 display.progress(what, done, total, 0)
 
         session = (
-            Session(engine, Journal(journal), ledger, phase, concurrency, count) if engine is not None else None
+            Session(engine, Journal(journal), ledger, phase, concurrency, count)
+            if engine is not None
+            else None
         )
         return Services(
             seed=self.spec.seed if self.spec.seed is not None else self.runner.suite.seeds[0],
@@ -325,9 +335,28 @@ class Cell:
                 "spec": _spec_json(spec),
                 "task": plan.task_digest(self.task),
                 "model": [card.name, card.engine, card.digest, card.dtype, card.device] if card else None,
-                "source": plan.registry.source_hash(spec.factory),
+                "source": registry.source_hash(spec.factory),
             }
         )
+
+
+def resampled(task: Task, predictions: Sequence[Prediction], scores: Sequence[Score]) -> list[float]:
+    """The primary aggregate over `stats.DRAWS` resamples of the test examples, for one that is no mean.
+
+    The resamples are the same for every cell of a task, so that differences of draws are paired.
+    """
+    from breakeven.harness.stats import resamples
+
+    groups = [e.group for e in task.test]
+    values = []
+    for indices in resamples(len(task.test), groups if any(g is not None for g in groups) else None):
+        chosen = indices.tolist()
+        values.append(
+            task.primary.aggregate(
+                [task.test[i] for i in chosen], [predictions[i] for i in chosen], [scores[i] for i in chosen]
+            )
+        )
+    return values
 
 
 def plan_train(task: Task, size: int) -> Sequence[Example]:

@@ -6,7 +6,7 @@ Arrays in, small frozen dataclasses out; nothing here knows tasks or runs. Score
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -154,6 +154,33 @@ def mean_interval(
     return Interval(lowest + span * low, lowest + span * high, method, "; ".join(notes))
 
 
+#: Resamples of a bootstrap that is stored with a run.
+DRAWS = 200
+
+
+def resamples(
+    items: int, groups: Groups = None, *, draws: int = DRAWS, seed: int = 0
+) -> Iterator[npt.NDArray[np.intp]]:
+    """Positions drawn with replacement, whole groups at a time; the same for the same arguments."""
+    clusters = cluster_positions(groups, items)
+    rng = np.random.default_rng(seed)
+    for _ in range(draws):
+        yield np.concatenate([clusters[j] for j in rng.integers(len(clusters), size=len(clusters))])
+
+
+def draws_interval(values: Scores, level: float = 0.95) -> Interval:
+    """The percentile bootstrap (Efron 1979) from draws of an aggregate that is no mean, or of a difference.
+
+    Args:
+        values: (draws,); the mean over seeds of each draw, so the interval leaves seed variance out.
+    """
+    low, high = np.quantile(np.asarray(values, dtype=float), [(1 - level) / 2, (1 + level) / 2])
+    notes = [WITHOUT_SEEDS]
+    if low == high:
+        notes.append("every resample gives the same value, so the width is unknown")
+    return Interval(float(low), float(high), "bootstrap", "; ".join(notes))
+
+
 def bootstrap_interval(
     statistic: Callable[[npt.NDArray[np.intp]], float],
     items: int,
@@ -163,22 +190,10 @@ def bootstrap_interval(
     draws: int = 1000,
     seed: int = 0,
 ) -> Interval:
-    """The percentile bootstrap (Efron 1979) for an aggregate that is no mean: macro F1, corpus BLEU.
-
-    `statistic(indices)` is the aggregate over the items at these positions, with repeats; whole groups are
-    drawn. It may average over seeds, whose variance the interval leaves out.
-    """
-    clusters = cluster_positions(groups, items)
-    rng = np.random.default_rng(seed)
-    values = np.empty(draws)
-    for i in range(draws):
-        drawn = rng.integers(len(clusters), size=len(clusters))
-        values[i] = statistic(np.concatenate([clusters[j] for j in drawn]))
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    notes = [WITHOUT_SEEDS]
-    if low == high:
-        notes.append("every resample gives the same value, so the width is unknown")
-    return Interval(float(low), float(high), "bootstrap", "; ".join(notes))
+    """`draws_interval` over `resamples`; `statistic(indices)` is the aggregate over items at these positions."""
+    return draws_interval(
+        [statistic(indices) for indices in resamples(items, groups, draws=draws, seed=seed)], level
+    )
 
 
 # --- two strategies --------------------------------------------------------------------------

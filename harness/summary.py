@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-
 from breakeven.harness import costs, stats
 from breakeven.harness.ledger import Amount
 from breakeven.harness.prices import Price, PriceBook
@@ -124,7 +123,7 @@ def _row(
         one_off=_mean_cost([pricing.one_off(c) for c in done]),
         latency=_latency(done),
         training_seconds=float(np.mean(trained)) if trained else None,
-        notes=tuple([*notes, *_fit_notes(done)]),
+        notes=(*notes, *_fit_notes(done)),
     )
 
 
@@ -133,42 +132,18 @@ def scores(cells: Sequence[CellResult], metric: str) -> npt.NDArray[np.float64]:
     return np.array([c.scores(metric) for c in cells], dtype=np.float64)
 
 
-def _quality(task: TaskResult, done: Sequence[CellResult]) -> tuple[float, stats.Interval]:
+def _quality(task: TaskResult, done: Sequence[CellResult]) -> tuple[float, stats.Interval | None]:
     metric = task.primary
     value = float(np.mean([c.aggregates[metric.name] for c in done]))
-    groups = [e.group for e in task.test]
-    grouped = groups if any(g is not None for g in groups) else None
-    seeded = any(c.seed is not None for c in done)
-    if metric.additive:
+    if not metric.additive:
+        draws = _draws(done)
+        return value, stats.draws_interval(draws) if draws is not None else None
+    try:
+        seeded = any(c.seed is not None for c in done)
         y = scores(done, metric.name)
-        return value, stats.mean_interval(y, grouped, bounds=metric.range, varies_with_seed=seeded)
-    return value, _resampled(task, done, grouped)
-
-
-def _resampled(
-    task: TaskResult, done: Sequence[CellResult], groups: Sequence[str | None] | None
-) -> stats.Interval:
-    """Interval of an aggregate that is no mean, over resampled test examples."""
-    from breakeven.harness.contracts import Example, Prediction, Score
-    from breakeven.harness.metrics import build
-
-    metric = build(task.primary.name, choices=task.choices)
-    examples = [Example(e.id, e.input, e.references, e.group, e.meta) for e in task.test]
-    predictions = [[Prediction(p.id, p.output) for p in c.predictions] for c in done]
-    given = [[Score(p.score[task.primary.name]) for p in c.predictions] for c in done]
-
-    def statistic(indices: npt.NDArray[np.intp]) -> float:
-        chosen = indices.tolist()
-        return float(
-            np.mean(
-                [
-                    metric.aggregate([examples[i] for i in chosen], [p[i] for i in chosen], [s[i] for i in chosen])
-                    for p, s in zip(predictions, given, strict=True)
-                ]
-            )
-        )
-
-    return stats.bootstrap_interval(statistic, len(examples), groups, draws=200)
+        return value, stats.mean_interval(y, _groups(task), bounds=metric.range, varies_with_seed=seeded)
+    except ValueError:  # an open range and no variance: nothing can be said
+        return value, None
 
 
 def _compared(row: Row, reference: Row, task: TaskResult) -> Row:
@@ -176,20 +151,39 @@ def _compared(row: Row, reference: Row, task: TaskResult) -> Row:
     if row.quality is None or reference.quality is None or row is reference:
         return row
     metric = task.primary
-    if not metric.additive:
-        return replace(row, difference=row.quality - reference.quality)
+    row = replace(row, difference=row.quality - reference.quality)
     ours, theirs = ([c for c in r.cells if c.state == DONE] for r in (row, reference))
-    groups = [e.group for e in task.test]
-    found = stats.paired_difference(
-        scores(ours, metric.name),
-        scores(theirs, metric.name),
-        groups if any(g is not None for g in groups) else None,
-        bounds=metric.range,
-        varies_with_seed=(any(c.seed is not None for c in ours), any(c.seed is not None for c in theirs)),
-    )
+    if not metric.additive:
+        a, b = _draws(ours), _draws(theirs)
+        if a is None or b is None:
+            return row
+        return replace(row, difference_interval=stats.draws_interval(a - b))
+    try:
+        found = stats.paired_difference(
+            scores(ours, metric.name),
+            scores(theirs, metric.name),
+            _groups(task),
+            bounds=metric.range,
+            varies_with_seed=(any(c.seed is not None for c in ours), any(c.seed is not None for c in theirs)),
+        )
+    except ValueError:
+        return row
     return replace(
         row, difference=found.value, difference_interval=found.interval, won=found.won, lost=found.lost
     )
+
+
+def _groups(task: TaskResult) -> list[str | None] | None:
+    groups = [e.group for e in task.test]
+    return groups if any(g is not None for g in groups) else None
+
+
+def _draws(cells: Sequence[CellResult]) -> npt.NDArray[np.float64] | None:
+    """(draws,), the mean over seeds; None where a cell has none."""
+    if not all(c.draws for c in cells):
+        return None
+    drawn: npt.NDArray[np.float64] = np.array([c.draws for c in cells], dtype=np.float64).mean(axis=0)
+    return drawn
 
 
 def _mean_cost(found: Sequence[costs.Cost]) -> Cost:
