@@ -46,7 +46,7 @@ class Outcome:
 
     @property
     def exit_code(self) -> int:
-        """0 everything ran or does not apply, 1 a cell failed or was stopped, 3 only hosted jobs are waited for."""
+        """0 all ran or do not apply, 1 one failed or was stopped, 3 only hosted jobs are waited for."""
         if any(s in ("failed", "stopped", "waiting") for s in self.states.values()):
             return 1
         return 3 if "pending" in self.states.values() else 0
@@ -60,11 +60,15 @@ def new_folder(root: Path, suite: Suite, name: str | None) -> Path:
     """The folder of a new run; `name` must be free, else the suite's name and a number are taken."""
     if name is not None:
         if not re.fullmatch(r"[\w.+-]+", name):
-            raise UserError(f"'{name}' cannot be a folder name", field="--name", hint="use letters, digits, - _ + .")
+            raise UserError(
+                f"'{name}' cannot be a folder name", field="--name", hint="use letters, digits, - _ + ."
+            )
         folder = root / name
         if (folder / "run.json").exists():
             raise UserError(
-                "a run is already there", file=folder, hint=f"continue it with: breakeven run --resume {folder}"
+                "a run is already there",
+                file=folder,
+                hint=f"continue it with: breakeven run --resume {folder}",
             )
         return folder
     numbers = [int(m[1]) for p in root.glob(f"{suite.suite}-*") if (m := re.fullmatch(r".*-(\d+)", p.name))]
@@ -227,7 +231,7 @@ def preflight(tasks: Mapping[str, Task], specs: Sequence[CellSpec], engines: Eng
                     f"{task.max_tokens:,}, but the context of {engine.describe().name} is {context:,}",
                     file=str(task.cut["from"]) if task.cut.get("from") else None,
                     field=f"tasks.{task_name}",
-                    hint="shorten or drop the example, lower max_tokens, or take a model with a longer context",
+                    hint="shorten or drop it, lower max_tokens, or take a model with a longer context",
                 )
 
 
@@ -259,7 +263,12 @@ def write_task(folder: Path, task: Task) -> None:
             "licence": task.licence,
             "choices": task.choices,
             "metrics": [
-                {"name": m.name, "range": m.range, "higher_is_better": m.higher_is_better, "additive": m.additive}
+                {
+                    "name": m.name,
+                    "range": m.range,
+                    "higher_is_better": m.higher_is_better,
+                    "additive": m.additive,
+                }
                 for m in task.metrics
             ],
             "correct_at": task.correct_at,
@@ -300,9 +309,8 @@ def _frozen(suite: Suite, options: Options) -> Suite:
 @cache
 def versions() -> dict[str, str]:
     """Versions of what results depend on."""
-    from importlib import metadata
-
     import platform
+    from importlib import metadata
 
     names = ("breakeven", "torch", "transformers", "peft", "sentence-transformers", "faiss-cpu", "datasets",
              "tokenizers", "scikit-learn", "numpy")  # fmt: skip

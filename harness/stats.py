@@ -190,7 +190,7 @@ def bootstrap_interval(
     draws: int = 1000,
     seed: int = 0,
 ) -> Interval:
-    """`draws_interval` over `resamples`; `statistic(indices)` is the aggregate over items at these positions."""
+    """`draws_interval` over `resamples`; `statistic(indices)` aggregates the items at these positions."""
     return draws_interval(
         [statistic(indices) for indices in resamples(items, groups, draws=draws, seed=seed)], level
     )
