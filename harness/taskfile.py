@@ -79,7 +79,7 @@ def make_task(
     template = _default_template(columns) if input_template is None else input_template
     _check_template(template, columns)
     cut, note = _complete(given, sizes or {}, seed, labels is not None)
-    note["from"] = origin
+    note["from"] = ", ".join(dict.fromkeys(origin))
     found = {split: cut.get(split, ()) for split in SPLITS}
     if not found["test"]:
         blamed = "sizes.test" if (sizes or {}).get("test") == 0 else "data"
@@ -213,11 +213,10 @@ def load(path: Path, **args: Any) -> Task:
 
 def _rows(
     data: Source | Mapping[str, Source], columns: Columns, base: Path | None, encoding: str
-) -> tuple[dict[str, list[Row]], dict[str, Json]]:
-    """Rows by split ("" for those still to be cut), and where each split came from."""
+) -> tuple[dict[str, list[Row]], list[str]]:
+    """Rows by split ("" for those still to be cut), and where they came from."""
     sources = dict(data) if isinstance(data, Mapping) else {"": data}
     by_split: dict[str, list[Row]] = {}
-    origin: dict[str, Json] = {}
     for wanted, source in sources.items():
         field = f"data.{wanted}" if wanted else "data"
         try:
@@ -233,8 +232,7 @@ def _rows(
         for split, rows in found.items():
             for part, some in _by_column(rows, columns, wanted or split).items():
                 by_split.setdefault(part, []).extend(some)
-                origin[part or "all"] = _name(source)
-    return by_split, origin
+    return by_split, [_name(source) for source in sources.values()]
 
 
 def _by_column(rows: list[Row], columns: Columns, split: str) -> dict[str, list[Row]]:
