@@ -1,0 +1,184 @@
+"""Numbers and texts as a reader sees them: one function for each kind of quantity.
+
+Units are chosen here and nowhere else, so that every report says the same number in the same way. Texts
+from data or a model pass through `clean`, which leaves nothing that could not be written as UTF-8.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from breakeven.harness.results import MetricInfo
+
+MINUS = "−"
+DASH = "–"
+UNKNOWN = "unknown"
+SYMBOLS = {"USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥"}
+
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+
+
+# --- texts -----------------------------------------------------------------------------------
+
+
+def clean(text: str) -> str:
+    """The text with control characters made visible and lone surrogates replaced; line ends as LF."""
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return _UNPRINTABLE.sub(_visible, text) if _UNPRINTABLE.search(text) else text
+
+
+def _visible(match: re.Match[str]) -> str:
+    code = ord(match.group())
+    if code < 0x20:
+        return chr(0x2400 + code)
+    return "\u2421" if code == 0x7F else "\ufffd"
+
+
+def plain(value: Any) -> str:
+    """A JSON value as text: strings as they are, long lists an item a line, chat messages as `role: text`."""
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, list):
+        if value and all(isinstance(m, Mapping) and set(m) == {"role", "content"} for m in value):
+            return clean("\n".join(f"{m['role']}: {m['content']}" for m in value))
+        items = [plain(v) for v in value]
+        long = any(len(i) > 24 or "," in i or "\n" in i for i in items)
+        return ("\n" if long else ", ").join(items)
+    if value is None or isinstance(value, bool | int | float):
+        return json.dumps(value)
+    return clean(json.dumps(value, ensure_ascii=False))
+
+
+def names(items: list[str], last: str = "and") -> str:
+    """`a, b and c`."""
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} {last} {items[-1]}" if items else ""
+
+
+def plural(n: int, one: str, many: str | None = None) -> str:
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def date(iso: Any) -> str:
+    """`20 Nov 2026, 09:05 UTC` of an ISO time; other values as they are."""
+    try:
+        when = datetime.fromisoformat(str(iso))
+    except ValueError:
+        return str(iso)
+    day = f"{when.day} {when:%b %Y}"
+    return f"{day}, {when:%H:%M} {when.tzname() or ''}".rstrip() if "T" in str(iso) else day
+
+
+# --- quality ---------------------------------------------------------------------------------
+
+
+def decimals(metric: MetricInfo) -> int:
+    """3 for scores up to 1, 1 for scores up to 100 and open ranges."""
+    return 3 if metric.range is not None and metric.range[1] - metric.range[0] <= 2 else 1
+
+
+def quality(value: float | None, metric: MetricInfo) -> str:
+    return UNKNOWN if value is None else _signless(f"{value:.{decimals(metric)}f}")
+
+
+def interval(low: float, high: float, metric: MetricInfo) -> str:
+    join = DASH if low >= 0 else " to "
+    return f"{quality(low, metric)}{join}{quality(high, metric)}"
+
+
+def signed(value: float, metric: MetricInfo) -> str:
+    text = f"{value:+.{decimals(metric)}f}"
+    return _signless(text) if float(text) == 0 else text.replace("-", MINUS)
+
+
+def signed_interval(low: float, high: float, metric: MetricInfo) -> str:
+    return f"{signed(low, metric)} to {signed(high, metric)}"
+
+
+def _signless(text: str) -> str:
+    return text.lstrip("+-") if float(text) == 0 else text.replace("-", MINUS)
+
+
+# --- consumption -----------------------------------------------------------------------------
+
+
+def money(value: float | None, currency: str) -> str:
+    """At least two significant digits, whole cents from 1 up: `$0.00034`, `$0.12`, `$12.30`, `$1,847`."""
+    if value is None:
+        return UNKNOWN
+    symbol, unit = SYMBOLS.get(currency, ""), "" if currency in SYMBOLS else f" {currency}"
+    amount = abs(value)
+    if amount == 0:
+        digits = "0"
+    elif amount >= 1000:
+        digits = f"{amount:,.0f}"
+    elif amount >= 1:
+        digits = f"{amount:.2f}"
+    elif amount < 5e-7:
+        return f"under {symbol}0.000001{unit}"
+    else:
+        digits = f"{amount:.{1 - math.floor(math.log10(amount))}f}"
+        if float(digits) >= 1:
+            digits = "1.00"
+    return f"{MINUS if value < 0 else ''}{symbol}{digits}{unit}"
+
+
+def seconds(value: float | None) -> str:
+    """`0.4 ms`, `12 ms`, `0.45 s`, `8.2 s`, `81 s`, `4 min 12 s`, `2 h 5 min`."""
+    if value is None:
+        return UNKNOWN
+    if value <= 0:
+        return "0 s"
+    if value < 0.0095:
+        return f"{value * 1000:.1f} ms"
+    if value < 0.0995:
+        return f"{value * 1000:.0f} ms"
+    if value < 0.995:
+        return f"{value:.2f} s"
+    if value < 9.95:
+        return f"{value:.1f} s"
+    if value < 119.5:
+        return f"{value:.0f} s"
+    minutes, rest = divmod(round(value), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    return f"{minutes // 60:,} h {minutes % 60} min"
+
+
+def count(value: float | None) -> str:
+    """Whole numbers with thousands; below 10 one decimal where there is a fraction."""
+    if value is None:
+        return UNKNOWN
+    if value < 10 and value != int(value):
+        return f"{value:.1f}"
+    return f"{value:,.0f}"
+
+
+def large(value: float | None, unit: str = "") -> str:
+    """`7.9 T` of FLOPs, `2.1 G` of bytes: three digits and a decimal prefix."""
+    if value is None:
+        return UNKNOWN
+    scaled = value
+    for prefix in ("", "k", "M", "G", "T", "P", "E"):
+        if scaled < 999.5 or prefix == "E":
+            break
+        scaled /= 1000
+    digits = f"{scaled:.3g}" if scaled < 1e4 else f"{scaled:.0f}"
+    return f"{digits} {prefix}{unit}".rstrip()
+
+
+def share(value: float) -> str:
+    return f"{100 * value:.1f} %" if 0 < value < 1 else f"{100 * value:.0f} %"
+
+
+def times(ratio: float) -> str:
+    """How many times, to two digits: `1.8`, `40`, `1,200`."""
+    if ratio < 10:
+        return f"{ratio:.1f}"
+    scale = 10 ** (math.floor(math.log10(ratio)) - 1)
+    return f"{round(ratio / scale) * scale:,.0f}"

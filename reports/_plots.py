@@ -1,0 +1,279 @@
+"""The report's figures: quality against cost, the intervals in the table, training curves.
+
+A figure comes in a wide and a narrow drawing; the page shows the one that fits. The data of each is in a
+table beside it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from breakeven.harness.results import CellResult, MetricInfo, Row
+from breakeven.reports import _format as f
+from breakeven.reports import _svg as svg
+from breakeven.reports._rows import family
+from markupsafe import Markup
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """What the x axis shows: a value for each row (None: not known), and how to say it."""
+
+    title: str
+    value: Callable[[Row], float | None]
+    say: Callable[[float], str]
+    zero: str
+    estimated: Callable[[Row], bool]
+
+
+def cost_axis(rows: Sequence[Row], currency: str) -> Axis:
+    """Cost per 1,000 requests; tokens per request where nothing at all has a price."""
+    if any(r.cost_per_1000.value is not None for r in rows):
+        return Axis(
+            "cost per 1,000 requests",
+            lambda r: r.cost_per_1000.value,
+            lambda v: _rounded(f.money(v, currency)),
+            f.money(0, currency),
+            lambda r: r.cost_per_1000.status == "estimated",
+        )
+    return Axis(
+        "tokens per request (no strategy has a price)",
+        lambda r: None if r.input_tokens is None else r.input_tokens + (r.output_tokens or 0),
+        f.count,
+        "none",
+        lambda r: False,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Sizes of a drawing in pixels."""
+
+    width: float
+    height: float
+    left: float
+    right: float
+    top: float
+    bottom: float
+    font: float
+    ticks: int
+    band: float
+    css: str
+
+
+WIDE = Shape(760, 400, 56, 16, 32, 50, 12.5, 7, 64, "wide")
+NARROW = Shape(352, 330, 42, 8, 32, 48, 12.5, 4, 40, "narrow")
+
+
+def quality_against_cost(rows: Sequence[Row], metric: MetricInfo, currency: str) -> list[Markup]:
+    """The wide and the narrow drawing. Rows are numbered in the narrow one, from 1 in the order given."""
+    return [_scatter(rows, metric, cost_axis(rows, currency), shape) for shape in (WIDE, NARROW)]
+
+
+def _scatter(rows: Sequence[Row], metric: MetricInfo, axis: Axis, shape: Shape) -> Markup:
+    values = [axis.value(r) for r in rows]
+    low, high = _range(rows, metric)
+    y = svg.linear((low, high), (shape.height - shape.bottom, shape.top))
+    xs, parts = _columns(values, axis, shape)
+    for tick in svg.linear_ticks(low, high, 5):
+        parts.append(svg.line(shape.left, y(tick), shape.width - shape.right, y(tick), "grid"))
+        parts.append(svg.text(shape.left - 7, y(tick) + 4, _tick(tick), "tick", "end"))
+    parts.append(svg.text(2, 13, _axis_name(metric), "axis-title"))
+    taken: list[svg.Box] = []
+    reference = next((r for r in rows if r.is_reference), None)
+    if reference is not None and reference.quality is not None:
+        at = y(reference.quality)
+        parts.append(svg.line(shape.left, at, shape.width - shape.right, at, "reference-line"))
+        taken.append(svg.Box(shape.left, at - 3, shape.width - shape.right, at + 3))
+    labels = []
+    for number, (row, x) in enumerate(zip(rows, xs, strict=True), 1):
+        assert row.quality is not None
+        at = y(row.quality)
+        if row.interval is not None:
+            y0, y1 = y(row.interval.low), y(row.interval.high)
+            parts.append(svg.line(x, y0, x, y1, f"whisker {family(row)}"))
+            for end in (y0, y1):
+                parts.append(svg.line(x - 3, end, x + 3, end, f"whisker {family(row)}"))
+            taken.append(svg.Box(x - 3, min(y0, y1), x + 3, max(y0, y1)))
+        taken.append(svg.Box(x - 8, at - 8, x + 8, at + 8))
+        wide = shape.css == "wide"
+        labels.append(svg.Label(x, at, _short(row.label) if wide else str(number)))
+    for row, x in zip(rows, xs, strict=True):
+        assert row.quality is not None
+        parts.append(svg.mark(family(row), x, y(row.quality), hollow=axis.estimated(row)))
+    frame = svg.Box(shape.left, shape.top - 4, shape.width - 2, shape.height - shape.bottom)
+    for placed in svg.place(labels, taken, frame, shape.font):
+        box, label = placed.box, placed.label
+        if placed.far:
+            parts.append(svg.line(label.x, label.y, *_nearest(box, label), "leader"))
+        parts.append(svg.text(box.x0 + 1, box.y1 - 3.5, label.text, "label"))
+    title = f"{metric.name} against {axis.title} of {len(rows)} strategies; the data is in the table"
+    return svg.picture(shape.width, shape.height, title, parts, shape.css)
+
+
+def _columns(values: Sequence[float | None], axis: Axis, shape: Shape) -> tuple[list[float], list[Markup]]:
+    """The x of each row, and the axis. Zero and unknown have columns of their own, left and right."""
+    known = [v for v in values if v]
+    zeros, unknown = (
+        [i for i, v in enumerate(values) if v == 0],
+        [i for i, v in enumerate(values) if v is None],
+    )
+    x0, x1 = shape.left, shape.width - shape.right
+    xs = [0.0] * len(values)
+    base = shape.height - shape.bottom
+    parts: list[Markup] = [svg.line(x0, base, x1, base, "axis")]
+    if not known and zeros and not unknown:
+        x0, x1 = _band(zeros, xs, parts, x0, x1, x1 - x0, axis.zero, base, shape, left=True)
+    elif not known and unknown and not zeros:
+        x0, x1 = _band(unknown, xs, parts, x0, x1, x1 - x0, "unknown", base, shape, left=False)
+    else:
+        if zeros:
+            width = shape.band + 14 * (len(zeros) - 1)
+            x0, x1 = _band(zeros, xs, parts, x0, x1, width, axis.zero, base, shape, left=True)
+        if unknown:
+            width = shape.band + 14 * (len(unknown) - 1)
+            x0, x1 = _band(unknown, xs, parts, x0, x1, width, "unknown", base, shape, left=False)
+    if known:
+        low, high = min(known) / 1.5, max(known) * 1.7
+        scale = svg.logarithmic((low, high), (x0, x1))
+        for tick in svg.log_ticks(low, high, max(2, round(shape.ticks * (x1 - x0) / shape.width))):
+            parts.append(svg.line(scale(tick), base, scale(tick), base + 4, "axis"))
+            parts.append(svg.text(scale(tick), base + 17, axis.say(tick), "tick", "middle"))
+        for i, v in enumerate(values):
+            if v:
+                xs[i] = scale(v)
+    title = f"{axis.title}{', log scale' if known else ''}"
+    middle = (shape.left + shape.width - shape.right) / 2
+    parts.append(svg.text(middle, base + 38, title, "axis-title", "middle"))
+    return xs, parts
+
+
+def _band(
+    rows: list[int],
+    xs: list[float],
+    parts: list[Markup],
+    x0: float,
+    x1: float,
+    width: float,
+    word: str,
+    base: float,
+    shape: Shape,
+    *,
+    left: bool,
+) -> tuple[float, float]:
+    """Spread the rows over a column of their own at one end of the axis; returns what is left of the axis."""
+    width = min(width, x1 - x0)
+    start = x0 if left else x1 - width
+    for k, i in enumerate(rows):
+        xs[i] = start + width * (k + 1) / (len(rows) + 1)
+    parts.append(svg.text(start + width / 2, base + 17, word, "tick", "middle"))
+    border = start + width if left else start
+    if x0 < border < x1:
+        parts.append(svg.line(border, shape.top, border, base + 6, "border"))
+    return (start + width, x1) if left else (x0, start)
+
+
+def _range(rows: Sequence[Row], metric: MetricInfo) -> tuple[float, float]:
+    """All intervals with a little air, within the metric's range."""
+    ends = [r.quality for r in rows if r.quality is not None]
+    for r in rows:
+        if r.interval is not None:
+            ends += [r.interval.low, r.interval.high]
+    low, high = min(ends), max(ends)
+    air = (high - low) * 0.06 or 0.05 * (abs(high) or 1.0)
+    low, high = low - air, high + air
+    if metric.range is not None:
+        low, high = max(low, metric.range[0]), min(high, metric.range[1])
+        if low >= high:
+            low, high = metric.range
+    return low, high
+
+
+def _tick(value: float) -> str:
+    return f"{value:g}".replace("-", f.MINUS)
+
+
+def _rounded(amount: str) -> str:
+    """`$0.01` of `$0.010`: ticks are round."""
+    return re.sub(r"(\.\d*?)0+(?=\D|$)", r"\1", amount).replace(". ", " ").rstrip(".")
+
+
+def _axis_name(metric: MetricInfo) -> str:
+    return metric.name if metric.higher_is_better else f"{metric.name} (lower is better)"
+
+
+def _short(label: str, limit: int = 30) -> str:
+    label = f.clean(label)
+    return label if len(label) <= limit else f"{label[: limit - 1]}…"
+
+
+def _nearest(box: svg.Box, label: svg.Label) -> tuple[float, float]:
+    """The point of the box that is nearest to the label's own point."""
+    return min(max(label.x, box.x0), box.x1), min(max(label.y, box.y0), box.y1)
+
+
+# --- intervals in the table ------------------------------------------------------------------
+
+
+def interval_strip(row: Row, rows: Sequence[Row], metric: MetricInfo) -> Markup:
+    """A row's quality and interval on the scale that all rows share; the line is the reference."""
+    width, height = 132, 18
+    x = svg.linear(_range(rows, metric), (4, width - 4))
+    assert row.quality is not None
+    parts = [svg.line(2, height / 2, width - 2, height / 2, "grid")]
+    reference = next((r for r in rows if r.is_reference), None)
+    if reference is not None and reference.quality is not None:
+        parts.append(svg.line(x(reference.quality), 0, x(reference.quality), height, "reference-line"))
+    if row.interval is not None:
+        low, high = x(row.interval.low), x(row.interval.high)
+        parts.append(svg.line(low, height / 2, high, height / 2, f"whisker thick {family(row)}"))
+    parts.append(svg.mark(family(row), x(row.quality), height / 2, 4.2))
+    return Markup(
+        '<svg class="strip" viewBox="0 0 {} {}" width="{}" height="{}" aria-hidden="true">{}</svg>'
+    ).format(width, height, width, height, Markup("").join(parts))
+
+
+# --- training curves -------------------------------------------------------------------------
+
+
+def training_curve(cells: Sequence[CellResult], title: str) -> Markup | None:
+    """Loss by optimizer step, a line for each seed, validation losses as dots. None without losses."""
+    drawn = [c.training for c in cells if c.training is not None and c.training.get("losses")]
+    if not drawn:
+        return None
+    width, height, left, right, top, bottom = 352.0, 200.0, 38.0, 10.0, 20.0, 40.0
+    points = [p for t in drawn for p in [*t["losses"], *(t.get("validation_losses") or [])]]
+    last = max(max(p[0] for p in points), 1)
+    # a first loss far above the rest would flatten the curve: show 98 % of the points, clip what is above
+    tallest = sorted(p[1] for p in points)[max(0, int(0.98 * len(points)) - 1)] * 1.1 or 1.0
+    x = svg.linear((0, last), (left, width - right))
+    y = svg.linear((0, tallest), (height - bottom, top))
+    base = height - bottom
+    parts = [
+        svg.line(left, base, width - right, base, "axis"),
+        svg.text(2, 12, "loss per answer token", "axis-title"),
+    ]
+    for tick in svg.linear_ticks(0, tallest, 4):
+        parts.append(svg.line(left, y(tick), width - right, y(tick), "grid"))
+        parts.append(svg.text(left - 6, y(tick) + 4, _tick(tick), "tick", "end"))
+    for tick in svg.linear_ticks(0, last, 5):
+        if tick == int(tick):
+            parts.append(svg.text(x(tick), base + 16, f"{tick:,.0f}", "tick", "middle"))
+    parts.append(svg.text((left + width - right) / 2, height - 6, "optimizer step", "axis-title", "middle"))
+    for number, training in enumerate(drawn):
+        thin = _thinned(training["losses"], 160)
+        path = " ".join(f"{x(s):.1f},{y(min(v, tallest)):.1f}" for s, v in thin)
+        parts.append(Markup(f'<polyline class="curve seed{number % 4}" points="{path}"/>'))
+        for step, value in training.get("validation_losses") or []:
+            at = y(min(value, tallest))
+            parts.append(Markup(f'<circle class="validation" cx="{x(step):.1f}" cy="{at:.1f}" r="3.5"/>'))
+    return svg.picture(width, height, f"{title}: training loss by step, validation loss as dots", parts)
+
+
+def _thinned(points: Sequence[Sequence[float]], wanted: int) -> list[tuple[float, float]]:
+    """At most `wanted` points, each the mean of its neighbours, so that a long curve stays small."""
+    size = max(1, -(-len(points) // wanted))
+    groups = [points[i : i + size] for i in range(0, len(points), size)]
+    return [(sum(p[0] for p in g) / len(g), sum(p[1] for p in g) / len(g)) for g in groups]

@@ -1,0 +1,340 @@
+"""A task's results as the page shows them: every cell of its tables as text, its figures, its foot notes.
+
+`html` renders what is built here; `md` uses the same texts, so that all reports agree.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from breakeven.harness.results import CellResult, Cost, Results, Row, TaskResult
+from breakeven.reports import _format as f
+from breakeven.reports import _plots, _svg
+from breakeven.reports._findings import Answer, answer, effect
+from breakeven.reports._provenance import LedgerTable, ledger_of_task
+from breakeven.reports._rows import (
+    FAMILY_WORDS,
+    LEVER_WORDS,
+    Family,
+    Standing,
+    best,
+    done,
+    family,
+    lever_pairs,
+    not_done,
+    pulls,
+    standing,
+)
+from markupsafe import Markup
+
+STANDING_WORDS: dict[Standing, str] = {
+    "better": "better than the reference beyond the interval",
+    "worse": "worse than the reference beyond the interval",
+    "undecided": "undecided: the interval of the difference includes zero",
+    "reference": "the reference",
+    "none": "no difference known",
+}
+STANDING_SIGNS: dict[Standing, str] = {
+    "better": "▲",
+    "worse": "▼",
+    "undecided": "○",
+    "reference": "◆",
+    "none": "",
+}
+EFFECT_WORDS = {"better": "helps", "worse": "hurts", "undecided": "undecided"}
+
+
+@dataclass(frozen=True, slots=True)
+class RowView:
+    """A line of the result table. `notes` are numbers of the task's foot notes."""
+
+    number: int
+    label: str
+    family: Family
+    symbol: Markup
+    is_best: bool
+    is_reference: bool
+    quality: str
+    interval: str
+    strip: Markup
+    difference: str
+    difference_interval: str
+    standing: Standing
+    won: int
+    lost: int
+    tokens_in: str
+    tokens_out: str
+    cost: str
+    one_off: str
+    p50: str
+    p95: str
+    training: str
+    notes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MissingView:
+    """A strategy without a result, and why."""
+
+    label: str
+    state: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeverView:
+    """What a lever did: the same strategy with and without it."""
+
+    lever: str
+    with_it: str
+    without: str
+    difference: str
+    interval: str
+    won: int
+    lost: int
+    effect: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingView:
+    """The trainings of one strategy: the curve, and a line of facts for each seed."""
+
+    label: str
+    curve: Markup | None
+    runs: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalView:
+    """What a strategy retrieved for the test examples."""
+
+    label: str
+    per_example: str
+    distinct: str
+    frequent: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PromptView:
+    """One rendered prompt of a strategy, where prompts were kept."""
+
+    label: str
+    messages: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class TaskView:
+    """Everything the page says of a task."""
+
+    name: str
+    task: TaskResult
+    answer: Answer
+    rows: tuple[RowView, ...]
+    missing: tuple[MissingView, ...]
+    notes: tuple[str, ...]
+    priced: str
+    plots: tuple[Markup, ...]
+    families: tuple[tuple[Markup, str], ...]
+    estimated: bool
+    methods: str
+    levers: tuple[LeverView, ...]
+    trainings: tuple[TrainingView, ...]
+    retrievals: tuple[RetrievalView, ...]
+    prompts: tuple[PromptView, ...]
+    other_metrics: tuple[str, ...]
+    other_values: tuple[tuple[str, tuple[str, ...]], ...]
+    ledger: LedgerTable
+
+
+@dataclass
+class FootNotes:
+    """Numbers equal notes once, in the order of their first use."""
+
+    texts: list[str] = field(default_factory=list)
+
+    def number(self, text: str) -> int:
+        text = f.clean(text)
+        if text not in self.texts:
+            self.texts.append(text)
+        return self.texts.index(text) + 1
+
+
+def view(results: Results, name: str) -> TaskView:
+    """The view of a task."""
+    task, rows, notes = results.tasks[name], done(results, name), FootNotes()
+    top = best(rows, task.primary)
+    lines = tuple(_row(r, i, rows, top, task, results.currency, notes) for i, r in enumerate(rows, 1))
+    unpriced = [r for r in rows if r.cost_per_1000.value is None]
+    trainings = (_training(r, name) for r in rows)
+    return TaskView(
+        name=name,
+        task=task,
+        answer=answer(results, name),
+        rows=lines,
+        missing=tuple(_missing(r) for r in not_done(results, name)),
+        notes=tuple(notes.texts),
+        priced=f"{len(rows) - len(unpriced)} of {len(rows)} priced" if unpriced else "",
+        plots=tuple(_plots.quality_against_cost(rows, task.primary, results.currency)) if rows else (),
+        families=tuple(
+            (_svg.symbol(k), FAMILY_WORDS[k]) for k in FAMILY_WORDS if any(family(r) == k for r in rows)
+        ),
+        estimated=any("≈" in x for r in lines for x in (r.cost, r.one_off)),
+        methods=f.names(list(dict.fromkeys(r.interval.method for r in rows if r.interval is not None))),
+        levers=tuple(_levers(results, name)),
+        trainings=tuple(t for t in trainings if t is not None),
+        retrievals=tuple(_retrieval(r, task) for r in rows if pulls(r, "context")),
+        prompts=tuple(_prompts(rows)),
+        other_metrics=tuple(m.name for m in task.metrics[1:]),
+        other_values=tuple((f.clean(r.label), _others(r, task)) for r in rows),
+        ledger=ledger_of_task(results, name),
+    )
+
+
+def _row(
+    row: Row,
+    number: int,
+    rows: Sequence[Row],
+    top: Row | None,
+    task: TaskResult,
+    currency: str,
+    notes: FootNotes,
+) -> RowView:
+    metric = task.primary
+    between = row.difference_interval
+    difference = "" if row.difference is None or row.is_reference else f.signed(row.difference, metric)
+    said = [*row.notes, row.reason]
+    said += [i.note for i in (row.interval, row.difference_interval) if i is not None]
+    said += [c.note for c in (row.cost_per_1000, row.one_off)]
+    return RowView(
+        number=number,
+        label=f.clean(row.label),
+        family=family(row),
+        symbol=_svg.symbol(family(row)),
+        is_best=row is top,
+        is_reference=row.is_reference,
+        quality=f.quality(row.quality, metric),
+        interval=f.interval(row.interval.low, row.interval.high, metric) if row.interval else f.UNKNOWN,
+        strip=_plots.interval_strip(row, rows, metric),
+        difference=difference,
+        difference_interval=f.signed_interval(between.low, between.high, metric)
+        if between and difference
+        else "",
+        standing=standing(row, metric),
+        won=row.won,
+        lost=row.lost,
+        tokens_in=_tokens(row.input_tokens),
+        tokens_out=_tokens(row.output_tokens),
+        cost=_cost(row.cost_per_1000, currency),
+        one_off=_cost(row.one_off, currency),
+        p50=f.seconds(row.latency[0] if row.latency else None),
+        p95=f.seconds(row.latency[1] if row.latency else None),
+        training=f.seconds(row.training_seconds) if row.training_seconds else f.DASH,
+        notes=tuple(dict.fromkeys(notes.number(n) for n in said if n)),
+    )
+
+
+def _tokens(value: float | None) -> str:
+    return f.DASH if value == 0 else f.count(value)
+
+
+def _cost(cost: Cost, currency: str) -> str:
+    text = f.money(cost.value, currency)
+    return f"≈ {text}" if cost.status == "estimated" and cost.value is not None else text
+
+
+def _missing(row: Row) -> MissingView:
+    reasons = [r for r in dict.fromkeys([row.reason, *(c.reason for c in row.cells)]) if r]
+    return MissingView(
+        f.clean(row.label), row.state.replace("-", " "), f.clean("; ".join(reasons)) or "no reason given"
+    )
+
+
+def _levers(results: Results, name: str) -> Iterator[LeverView]:
+    metric = results.tasks[name].primary
+    for pair in lever_pairs(results, name):
+        d = pair.difference
+        yield LeverView(
+            LEVER_WORDS[pair.lever],
+            f.clean(pair.with_it.label),
+            f.clean(pair.without.label),
+            f.signed(d.value, metric),
+            f.signed_interval(d.interval.low, d.interval.high, metric),
+            d.won,
+            d.lost,
+            EFFECT_WORDS[effect(pair, results.tasks[name])],
+        )
+
+
+# --- training --------------------------------------------------------------------------------
+
+
+def _training(row: Row, task: str) -> TrainingView | None:
+    cells = [c for c in row.cells if c.training is not None]
+    if not cells:
+        return None
+    label = f.clean(row.label)
+    curve = _plots.training_curve(cells, f"{task}, {label}")
+    return TrainingView(label, curve, tuple((_seed(c), tuple(_training_facts(c))) for c in cells))
+
+
+def _seed(cell: CellResult) -> str:
+    return f"seed {cell.seed}" if cell.seed is not None else "the only training"
+
+
+def _training_facts(cell: CellResult) -> Iterator[tuple[str, str]]:
+    t = cell.training or {}
+    losses, validation = t.get("losses") or [], t.get("validation_losses") or []
+    yield "steps", f.count(t.get("steps"))
+    yield "epochs", f.count(t.get("epochs"))
+    yield "examples", f.count(t.get("examples"))
+    yield "truncated", f.count(t.get("truncated"))
+    yield "left out", f.count(t.get("dropped"))
+    yield "tokens", f.count(t.get("training_tokens"))
+    yield "time", f.seconds(t.get("seconds"))
+    yield "last loss", f"{losses[-1][1]:.3f}" if losses else f.UNKNOWN
+    yield "validation loss", f"{validation[-1][1]:.3f}" if validation else f.UNKNOWN
+    yield "answers that ended", f.share(t["stop_rate"]) if t.get("stop_rate") is not None else f.UNKNOWN
+    yield "trainable parameters", f.large(t.get("trainable_parameters"))
+    yield "peak memory", f.large(t.get("peak_bytes"), "B")
+
+
+# --- retrieval and prompts -------------------------------------------------------------------
+
+
+def _retrieval(row: Row, task: TaskResult) -> RetrievalView:
+    shown: Counter[str] = Counter()
+    counts = []
+    for cell in row.cells:
+        for p in cell.predictions:
+            passages = p.meta.get("passages")
+            documents = [str(d) for d in passages] if isinstance(passages, list) else []
+            counts.append(len(documents))
+            shown.update(set(documents))
+    total = max(len(counts), 1)
+    frequent = tuple((_title(task, d), f"{f.share(n / total)} of examples") for d, n in shown.most_common(3))
+    distinct = f"{len(shown):,} of {f.plural(task.document_count, 'document')}"
+    return RetrievalView(f.clean(row.label), f.count(sum(counts) / total), distinct, frequent)
+
+
+def _title(task: TaskResult, document: str) -> str:
+    return f.clean(str(task.documents.get(document, {}).get("title") or document))[:80]
+
+
+def _prompts(rows: Sequence[Row]) -> Iterator[PromptView]:
+    for row in rows:
+        prompt = next((p.prompt for c in row.cells for p in c.predictions if p.prompt), None)
+        if prompt:
+            messages = tuple(
+                (f.clean(str(m.get("role", ""))), f.plain(m.get("content", ""))[:6000]) for m in prompt
+            )
+            yield PromptView(f.clean(row.label), messages)
+
+
+def _others(row: Row, task: TaskResult) -> tuple[str, ...]:
+    values = []
+    for metric in task.metrics[1:]:
+        found = [c.aggregates[metric.name] for c in row.cells if metric.name in c.aggregates]
+        values.append(f.quality(sum(found) / len(found) if found else None, metric))
+    return tuple(values)

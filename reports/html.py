@@ -1,0 +1,152 @@
+"""The report as one self-contained HTML file: opened from disk, no network, no library.
+
+The page is `templates/report.html` over the views of `_view`; its script only filters and pages the examples,
+so that tables and figures are there without it. A content security policy forbids everything but the page's
+own style and script, by their hashes.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from pathlib import Path
+
+from breakeven.harness.results import DONE, Results
+from breakeven.reports import _examples, _provenance
+from breakeven.reports import _format as f
+from breakeven.reports._findings import Name
+from breakeven.reports._rows import standing
+from breakeven.reports._view import STANDING_SIGNS, STANDING_WORDS, TaskView, view
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+TEMPLATES = Path(__file__).with_name("templates")
+#: Examples of each task that are shown without JavaScript.
+STATIC_EXAMPLES = 10
+
+
+def html(results: Results, *, examples: bool = True) -> str:
+    """The page. Without `examples` it holds no text of the test data and no outputs."""
+    style, script = (
+        Markup((TEMPLATES / name).read_text(encoding="utf-8")) for name in ("report.css", "report.js")
+    )
+    tasks = [view(results, name) for name in results.tasks]
+    page = _environment().get_template("report.html")
+    return page.render(
+        results=results,
+        title=_title(results),
+        asked=_asked(results),
+        description=f.clean(str(results.suite.get("description") or "")),
+        priced_seconds=_priced_seconds(results),
+        unfinished=_unfinished(results),
+        tasks=tasks,
+        overview=_overview(results, tasks),
+        style=style,
+        script=script if examples else Markup(""),
+        policy=_policy(style, script if examples else None),
+        examples=[_examples.embedded(results, t.name, i) for i, t in enumerate(tasks)] if examples else [],
+        static={t.name: list(_examples.static(results, t.name, STATIC_EXAMPLES)) for t in tasks}
+        if examples
+        else {},
+        provenance=_provenance,
+    )
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.tests["name"] = lambda part: isinstance(part, Name)
+    environment.filters["clean"] = lambda value: f.plain(value)
+    environment.filters["breakable"] = _breakable
+    environment.filters["plural"] = f.plural
+    environment.globals.update(standing_words=STANDING_WORDS, standing_signs=STANDING_SIGNS)
+    return environment
+
+
+def _policy(style: str, script: str | None) -> str:
+    """Nothing may be loaded or sent; the page's own style and script run by their hashes."""
+    parts = [
+        "default-src 'none'",
+        f"style-src '{_hash(style)}'",
+        "img-src data:",
+        "base-uri 'none'",
+        "form-action 'none'",
+    ]
+    if script is not None:
+        parts.insert(1, f"script-src '{_hash(script)}'")
+    return "; ".join(parts)
+
+
+def _hash(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode('utf-8')).digest()).decode('ascii')}"
+
+
+def _title(results: Results) -> str:
+    use_case = (results.suite.get("economics") or {}).get("use_case")
+    return f.clean(str(use_case)) if use_case else "Prompt, retrieve or fine-tune?"
+
+
+def _asked(results: Results) -> str:
+    """What the run was asked, in one sentence."""
+    strategies = len({c.strategy for c in results.cells.values()})
+    cards = (results.info.get("models") or {}).values()
+    models = list(dict.fromkeys(str(c.get("name", "?")) for c in cards))
+    sizes = [len(t.test) for t in results.tasks.values()]
+    seeds = results.suite.get("seeds") or []
+    with_model = f" with {f.names(models)}" if models else ""
+    questions = f"{f.plural(sum(sizes), 'test example')}"
+    return f.clean(
+        f"Which of {f.plural(strategies, 'strategy', 'strategies')}{with_model} answers "
+        f"{f.plural(len(sizes), 'task')} best, and what does each cost? Asked on the same {questions} "
+        f"for all, {f.plural(max(len(seeds), 1), 'seed')}."
+    )
+
+
+def _priced_seconds(results: Results) -> str:
+    """How a request is priced whose tokens nobody bills."""
+    economics = results.suite.get("economics") or {}
+    passes = [(c.timing or {}).get("concurrent") for c in results.cells.values()]
+    concurrency = {p["concurrency"] for p in passes if p}
+    if not concurrency or not economics.get("hardware"):
+        return ""
+    machine, used = f.clean(str(economics["hardware"])), f.share(float(economics.get("utilisation", 0.5)))
+    return (
+        "Where nobody bills tokens, a request costs its seconds, "
+        f"{f.plural(max(concurrency), 'request')} at once, on {machine} used {used} of the time."
+    )
+
+
+def _unfinished(results: Results) -> str:
+    open_cells = [c for c in results.cells.values() if c.state not in (DONE, "failed", "not-applicable")]
+    planned = len(results.info.get("cells") or results.cells)
+    missing = len(open_cells) + planned - len(results.cells)
+    if not missing:
+        return ""
+    return f"This run is not finished: {missing} of {f.plural(planned, 'cell')} have no result yet."
+
+
+def _breakable(value: object) -> Markup:
+    """A name that may be broken after its underscores."""
+    return Markup("_<wbr>").join(f.clean(str(value)).split("_"))
+
+
+def _overview(results: Results, tasks: list[TaskView]) -> list[tuple[str, list[tuple[str, str, bool]]]]:
+    """Strategy x task: (quality or state, standing, best), in the suite's order; nothing for one task."""
+    if len(tasks) < 2:
+        return []
+    cells: dict[str, dict[str, tuple[str, str, bool]]] = {}
+    for t in tasks:
+        shown = {line.label: line for line in t.rows}
+        for row in results.tables[t.name]:
+            label = f.clean(row.label)
+            if label in shown:
+                found = shown[label].quality, standing(row, t.task.primary), shown[label].is_best
+            else:
+                found = "n/a" if row.state == "not-applicable" else row.state, "none", False
+            cells.setdefault(label, {})[t.name] = found
+    return [(label, [of.get(t.name, (f.DASH, "none", False)) for t in tasks]) for label, of in cells.items()]

@@ -1,0 +1,104 @@
+"""The result tables as Markdown, to paste into an issue or a pull request.
+
+One table per task, its answer in words above, below it what has no result and why.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from breakeven.harness.results import Results
+from breakeven.reports import _format as f
+from breakeven.reports._findings import Name, Sentence
+from breakeven.reports._view import STANDING_SIGNS, RowView, TaskView, view
+
+_MARKUP = re.compile(r"([\\`*\[\]<>#|~&]|(?<!\w)_|_(?!\w))")
+
+
+def md(results: Results, *, examples: bool = True) -> str:
+    """The tables. Examples are no part of it."""
+    lines = [f"# {escaped(results.name)}", ""]
+    for name in results.tasks:
+        lines += _task(results, view(results, name))
+    lines += [
+        "Scores with 95 % intervals; ▲ ▼ better or worse than the reference beyond the interval of the paired "
+        "difference, ○ undecided. ≈ estimated.",
+        "",
+        f"Made with `breakeven run {_code(f'runs/{results.folder.name}/suite.yaml')}`.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _task(results: Results, t: TaskView) -> Iterator[str]:
+    metric = t.task.primary
+    yield f"## {escaped(t.name)}"
+    yield ""
+    yield f"**{_sentence(t.answer.lead.sentence)}**"
+    yield ""
+    if t.answer.facts:
+        yield from (f"- {_sentence(fact.sentence)}" for fact in t.answer.facts)
+        yield ""
+    if t.rows:
+        arrow = "↑" if metric.higher_is_better else "↓"
+        yield _line(
+            [
+                "Strategy",
+                f"{escaped(metric.name)} {arrow}",
+                "95 %",
+                f"− {escaped(results.reference)}",
+                "95 %",
+                "Tokens in/out",
+                "Cost of 1,000",
+                "One-off",
+                "p50/p95",
+                "Training",
+                "Notes",
+            ]
+        )
+        yield "|---|" + "--:|" * 9 + "---|"
+        yield from (_line(_cells(row)) for row in t.rows)
+        yield ""
+        yield f"{f.plural(len(t.task.test), 'test example')}{f', {t.priced}' if t.priced else ''}."
+        yield ""
+        yield from (f"{i}. {escaped(note)}" for i, note in enumerate(t.notes, 1))
+        yield ""
+    if t.missing:
+        yield "Without a result:"
+        yield ""
+        yield from (f"- {escaped(m.label)}: {m.state}: {escaped(m.reason)}" for m in t.missing)
+        yield ""
+
+
+def _cells(row: RowView) -> list[str]:
+    difference = f"{row.difference} {STANDING_SIGNS[row.standing]}" if row.difference else ""
+    return [
+        f"**{escaped(row.label)}**" if row.is_best else escaped(row.label),
+        row.quality,
+        row.interval,
+        "reference" if row.is_reference else difference,
+        row.difference_interval,
+        f"{row.tokens_in} / {row.tokens_out}",
+        row.cost,
+        row.one_off,
+        f"{row.p50} / {row.p95}",
+        row.training,
+        " ".join(f"[{n}]" for n in row.notes),
+    ]
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _sentence(parts: Sentence) -> str:
+    return "".join(f"`{_code(p)}`" if isinstance(p, Name) else escaped(p) for p in parts)
+
+
+def _code(text: str) -> str:
+    return re.sub(r"[`\s]+", " ", f.clean(text)).strip()
+
+
+def escaped(text: str) -> str:
+    """Text from data on one line, with everything that Markdown or HTML would take for markup escaped."""
+    return _MARKUP.sub(r"\\\1", re.sub(r"\s+", " ", f.clean(text)))

@@ -1,0 +1,456 @@
+"""Writes a run folder in the documented format, so that reports can be tested without a model.
+
+It is a fixture of the file format: outputs are drawn from small lists with a fixed seed and scored by
+comparing them with the reference. Nothing here stands for what a language model would have said.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+#: What a hostile data set would try: run a script, break out of an attribute, turn the text around,
+#: close the data block, ring the bell, break the encoding.
+HOSTILE = (
+    "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'>",
+    "\" onmouseover=\"window.hacked = 3\" ' autofocus onfocus='window.hacked = 4'",
+    "invoice \u202etxt.exe\u202c and \u2066isolated",
+    "</script></noscript><script>window.hacked = 5</script><!-- <script>",
+    "{{ 7 * 7 }} {% raw %} ${window.hacked = 6} | a | b |\n|---|\n\x00\x07\x1b[31m",
+    "broken \ud800 surrogate and \u2028 separator",
+)
+
+INTENTS = (
+    "refund", "invoice", "change_address", "cancel_order", "track_parcel", "reset_password", "opening_hours",
+    "damaged_item", "wrong_item", "loyalty_points", "payment_failed", "delete_account", "gift_card",
+    "delivery_slot", "complaint", "other",
+)  # fmt: skip
+MESSAGES = (
+    "hi, parcel says deliverd but nothing here??",
+    "Wie kann ich meine Lieferadresse ändern? order 55821",
+    "you charged me twice!! want the money back and also a new invoice pls",
+    "cant log in since the update, the reset mail never comes",
+    "the mug arrived in three pieces. photos attached",
+    "do my points expire at the end of the year",
+    "is the shop in Ghent open on sunday",
+    "please delete everything you have about me",
+)
+QUESTIONS = (
+    "How many days in advance must I announce parental leave?",
+    "Who signs off travel above 1,500 euros?",
+    "Which meeting room has the hearing loop?",
+    "What is the door code procedure after 20:00?",
+    "Up to which amount may I buy software without asking?",
+)
+ANSWERS = ("eight weeks", "the head of finance", "room Alder", "call the night desk", "90 euros a month")
+RECIPES = ("Lentil soup", "Shakshuka", "Lemon tart", "Miso aubergine", "Potato gratin")
+INGREDIENTS = (
+    "lentils",
+    "onion",
+    "garlic",
+    "cumin",
+    "lemon",
+    "egg",
+    "flour",
+    "butter",
+    "miso",
+    "potato",
+    "cream",
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A strategy of the fixture: its settings, what it costs in tokens and seconds, how often it is right."""
+
+    settings: Mapping[str, Any]
+    tokens: tuple[int, int] = (0, 0)
+    seconds: float = 0.002
+    quality: Mapping[str, float] | None = None
+    training: bool = False
+    passages: int = 0
+
+
+STRATEGIES: dict[str, Plan] = {
+    "majority": Plan({"strategy": "majority"}, quality={"support_intents": 0.12}),
+    "nearest-neighbour": Plan(
+        {"strategy": "nearest-neighbour"},
+        seconds=0.011,
+        quality={"support_intents": 0.77, "handbook_qa": 0.06, "recipe_ingredients": 0.42},
+    ),
+    "logistic-regression": Plan(
+        {"strategy": "logistic-regression"}, seconds=0.012, quality={"support_intents": 0.86}
+    ),
+    "zero-shot": Plan(
+        {"strategy": "levers"},
+        (212, 9),
+        0.45,
+        {"support_intents": 0.2, "handbook_qa": 0.05, "recipe_ingredients": 0.3},
+    ),
+    "few-shot-similar": Plan(
+        {"strategy": "levers", "demonstrations": {"k": 8, "select": "similar"}},
+        (611, 8),
+        0.82,
+        {"support_intents": 0.83, "handbook_qa": 0.08, "recipe_ingredients": 0.55},
+    ),
+    "rag": Plan(
+        {"strategy": "levers", "context": {"k": 3}},
+        (702, 14),
+        0.97,
+        {"handbook_qa": 0.5},
+        passages=3,
+    ),
+    "lora": Plan(
+        {"strategy": "levers", "weights": {"trainer": "peft", "rank": 16}},
+        (96, 6),
+        0.31,
+        {"support_intents": 0.75, "handbook_qa": 0.1, "recipe_ingredients": 0.72},
+        training=True,
+    ),
+    "rag+lora": Plan(
+        {"strategy": "levers", "context": {"k": 3}, "weights": {"trainer": "peft", "rank": 16}},
+        (590, 7),
+        0.78,
+        {"handbook_qa": 0.66},
+        training=True,
+        passages=3,
+    ),
+}
+TASKS = ("support_intents", "handbook_qa", "recipe_ingredients")
+MODEL = "default"
+
+
+def write_run(
+    folder: Path,
+    *,
+    tasks: Sequence[str] = TASKS,
+    strategies: Sequence[str] = tuple(STRATEGIES),
+    examples: int = 48,
+    seeds: Sequence[int] = (0,),
+    hostile: bool = False,
+    failing: bool = True,
+    quality: Mapping[str, Mapping[str, float]] | None = None,
+    extra_output: int = 0,
+    reference: str = "zero-shot",
+) -> Path:
+    """Write the run folder and return it.
+
+    Args:
+        quality: share of right answers, strategy -> task -> share, over the defaults above.
+        extra_output: so many characters are added to every output of the first strategy.
+        failing: let `lora` fail on the last task, so that a failure is there to be shown.
+    """
+    rng = random.Random(7)
+    folder.mkdir(parents=True, exist_ok=True)
+    data = {task: _examples(task, examples, hostile, rng) for task in tasks}
+    planned: list[str] = []
+    for task in tasks:
+        _write_task(folder / "tasks" / task, task, data[task], hostile)
+        hardness = [rng.random() for _ in data[task]]
+        for name in strategies:
+            plan = STRATEGIES[name]
+            right = {**(plan.quality or {}), **((quality or {}).get(name) or {})}.get(task)
+            for seed in seeds if "demonstrations" in plan.settings or plan.training else (None,):
+                cell = f"{task}--{name}" + ("" if seed is None else f"--s{seed}")
+                planned.append(cell)
+                target = folder / "cells" / cell
+                _write_cell(target, cell, task, name, plan, seed, examples)
+                if right is None:
+                    lacks = "documents" if plan.passages else "closed set of choices"
+                    _state(target, "not-applicable", f"the task has no {lacks}")
+                elif failing and name == "lora" and task == tasks[-1]:
+                    reason = "the adapter did not fit: 9.1 GB needed, 7.8 GB free; try batch_size 4"
+                    _state(target, "failed", HOSTILE[0] if hostile else reason)
+                else:
+                    padding = "long " * (extra_output // 5) if name == strategies[0] else ""
+                    _write_results(target, task, plan, seed, data[task], hardness, right, hostile, padding)
+    _write_head(folder, tasks, strategies, seeds, planned, reference, hostile)
+    return folder
+
+
+def _examples(task: str, n: int, hostile: bool, rng: random.Random) -> list[dict[str, Any]]:
+    rows = []
+    for i in range(n):
+        nasty = HOSTILE[i] if hostile and i < len(HOSTILE) else ""
+        row: dict[str, Any] = {"id": f"{task[:2]}-{i:05d}", "group": None, "meta": {}}
+        if task == "support_intents":
+            text = f"{MESSAGES[i % len(MESSAGES)]} ({rng.randint(100, 999)})"
+            row |= {"input": {"text": nasty or text}, "references": [rng.choice(INTENTS)]}
+        elif task == "handbook_qa":
+            k = rng.randrange(len(QUESTIONS))
+            row |= {"input": {"question": nasty or QUESTIONS[k]}, "references": [ANSWERS[k]]}
+            row["meta"] = {"page": f"page-{k}"}
+        else:
+            wanted = rng.sample(INGREDIENTS, 4)
+            lines = [f"{rng.randint(1, 400)} g {w}" for w in wanted]
+            row |= {"input": {"title": nasty or rng.choice(RECIPES), "lines": lines}, "references": [wanted]}
+        rows.append(row)
+    return rows
+
+
+def _write_task(folder: Path, task: str, rows: list[dict[str, Any]], hostile: bool) -> None:
+    metric = {"support_intents": "accuracy", "handbook_qa": "token_f1", "recipe_ingredients": "set_f1"}[task]
+    metrics = [{"name": metric, "range": [0, 1], "higher_is_better": True, "additive": True}]
+    if metric != "accuracy":
+        metrics.append({"name": "exact_match", "range": [0, 1], "higher_is_better": True, "additive": True})
+    documents = 62 if task == "handbook_qa" else 0
+    _json(
+        folder / "task.json",
+        {
+            "name": task,
+            "description": f"Fixture of {task}.",
+            "instructions": "Answer as briefly as you can.",
+            "input_template": "{{ text }}",
+            "language": "en",
+            "licence": "CC0-1.0",
+            "choices": list(INTENTS) if task == "support_intents" else None,
+            "metrics": metrics,
+            "correct_at": 1.0 if metric == "accuracy" else 0.8,
+            "sizes": {"train": 160, "validation": 24, "test": len(rows)},
+            "documents": documents,
+            "cut": {},
+            "duplicates": {"exact": 0, "near": 2},
+            "hash": "9f1c0a3b5d7e2468",
+        },
+    )
+    _lines(folder / "test.jsonl", rows)
+    if documents:
+        pages = [
+            {"id": f"page-{k}", "title": f"Page {k}", "text": f"{q} In short: {a}. " * 6}
+            for k, (q, a) in enumerate(zip(QUESTIONS, ANSWERS, strict=True))
+        ]
+        if hostile:
+            pages[0] |= {"title": HOSTILE[0], "text": HOSTILE[3]}
+        _lines(folder / "documents.jsonl", pages)
+
+
+def _write_cell(
+    folder: Path, cell: str, task: str, name: str, plan: Plan, seed: int | None, examples: int
+) -> None:
+    _json(
+        folder / "cell.json",
+        {
+            "id": cell,
+            "task": task,
+            "strategy": name,
+            "model": MODEL if plan.tokens[0] else None,
+            "train_size": 160,
+            "seed": seed,
+            "settings": dict(plan.settings),
+            "hash": "0123456789abcdef",
+        },
+    )
+
+
+def _state(folder: Path, state: str, reason: str = "") -> None:
+    times = {"started": "2026-11-20T09:00:00+00:00", "finished": "2026-11-20T09:01:30+00:00"}
+    lost = {"seconds": 3.5} if state == "failed" else {}
+    _json(folder / "status.json", {"state": state, "reason": reason, **times, "attempts": 1, "lost": lost})
+
+
+def _write_results(
+    folder: Path,
+    task: str,
+    plan: Plan,
+    seed: int | None,
+    rows: list[dict[str, Any]],
+    hardness: list[float],
+    quality: float,
+    hostile: bool,
+    padding: str,
+) -> None:
+    rng = random.Random(f"{folder.name}")
+    metric = {"support_intents": "accuracy", "handbook_qa": "token_f1"}.get(task, "set_f1")
+    predictions = []
+    for i, (row, hard) in enumerate(zip(rows, hardness, strict=True)):
+        reference = row["references"][0]
+        right = 0.6 * hard + 0.4 * rng.random() < 0.15 + quality * 0.7
+        output, score = _answer(task, reference, right, rng)
+        if hostile and i < len(HOSTILE) and not right:
+            output = HOSTILE[i]
+        first = next(k for k, a in enumerate(ANSWERS) if a == reference) if task == "handbook_qa" else 0
+        passages = [f"page-{(first + j) % len(QUESTIONS)}" for j in range(plan.passages)]
+        predictions.append(
+            {
+                "id": row["id"],
+                "output": output + padding,
+                "score": score,
+                "detail": {} if right else {metric: {"read_as": output[:40].lower()}},
+                "usage": {
+                    "input_tokens": plan.tokens[0] + rng.randint(0, 30) if plan.tokens[0] else 0,
+                    "output_tokens": plan.tokens[1],
+                    "cached_input_tokens": 0,
+                },
+                "seconds": plan.seconds,
+                "finish_reason": "length" if plan.tokens[0] and rng.random() < 0.05 else "stop",
+                "meta": {"passages": passages} if plan.passages and task == "handbook_qa" else {},
+            }
+        )
+    _lines(folder / "predictions.jsonl", predictions)
+    metrics = predictions[0]["score"]
+    _json(folder / "scores.json", {m: sum(p["score"][m] for p in predictions) / len(rows) for m in metrics})
+    _json(folder / "ledger.json", _ledger(plan, predictions))
+    seconds = [plan.seconds * (0.9 + 0.05 * k) for k in range(8)]
+    batch = {"n": 8, "seconds": seconds, "p50": seconds[4], "p95": seconds[7]}
+    concurrent = {"concurrency": 8, "n": 8, "seconds_per_request": plan.seconds / 3}
+    _json(folder / "timing.json", {"batch_of_one": batch, "concurrent": concurrent})
+    if plan.training:
+        _json(folder / "training.json", _training(rng))
+    demonstrations = plan.settings.get("demonstrations")
+    remarks = ["6 of 8 demonstrations fit into the context"] if demonstrations else []
+    _json(folder / "fit.json", {"remarks": remarks})
+    _state(folder, "done")
+
+
+def _answer(task: str, reference: Any, right: bool, rng: random.Random) -> tuple[str, dict[str, float]]:
+    if task == "support_intents":
+        output = reference if right else rng.choice([c for c in INTENTS if c != reference])
+        return output, {"accuracy": float(right)}
+    if task == "handbook_qa":
+        output = reference if right else f"I think it is {rng.choice(ANSWERS)}, but please check"
+        return output, {
+            "token_f1": 1.0 if right else round(rng.choice([0.0, 0.2, 0.4]), 3),
+            "exact_match": float(right),
+        }
+    kept = reference if right else reference[: rng.randint(0, 3)]
+    return ", ".join(kept), {"set_f1": round(2 * len(kept) / (4 + len(kept)), 4), "exact_match": float(right)}
+
+
+def _ledger(plan: Plan, predictions: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def entry(
+        phase: str, quantity: str, value: float | None, source: str, status: str = ""
+    ) -> dict[str, Any]:
+        amount = {"value": value, "status": status or ("unknown" if value is None else "measured")}
+        row = {"phase": phase, "quantity": quantity, "amount": amount, "source": source, "hardware": "cpu-2"}
+        return row | ({"model": MODEL} if plan.tokens[0] else {})
+
+    n = len(predictions)
+    rows = [entry("serve", "seconds", plan.seconds * n, "wall clock")]
+    if plan.tokens[0]:
+        for side in ("input_tokens", "output_tokens"):
+            rows.append(entry("serve", side, sum(p["usage"][side] for p in predictions), "counted"))
+        flops = 2 * 134.5e6 * sum(plan.tokens) * n
+        rows.append(entry("serve", "flops", flops, "2N per token + attention", "estimated"))
+        rows.append(entry("serve", "joules", None, "no meter on this machine"))
+    if plan.training:
+        rows.append(entry("train", "seconds", 81.0, "wall clock"))
+        rows.append(entry("train", "training_tokens", 14320, "counted"))
+        rows.append(entry("train", "flops", 7.9e12, "4N + 12LTd + 6N_lora", "estimated"))
+        rows.append(entry("train", "bytes", 2.1e9, "peak resident memory"))
+    if plan.passages:
+        rows.append(entry("index", "seconds", 4.2, "wall clock") | {"artifact": "index-1a2b3c4d"})
+    return rows
+
+
+def _training(rng: random.Random) -> dict[str, Any]:
+    losses = [[step, round(0.25 + 2.4 * 0.9**step + rng.random() * 0.15, 4)] for step in range(1, 61)]
+    return {
+        "steps": 60,
+        "epochs": 3.0,
+        "examples": 160,
+        "truncated": 2,
+        "dropped": 0,
+        "training_tokens": 14320,
+        "answer_tokens": 1210,
+        "seconds": 81.0 + rng.random(),
+        "trainable_parameters": 4884480,
+        "peak_bytes": 2100000000,
+        "losses": losses,
+        "validation_losses": [[20, 0.71], [40, 0.52], [60, 0.49]],
+        "settings": {"rank": 16, "alpha": 32, "lr": 0.001, "epochs": 3, "batch_size": 8},
+        "stop_rate": 0.979,
+    }
+
+
+def _write_head(
+    folder: Path,
+    tasks: Sequence[str],
+    strategies: Sequence[str],
+    seeds: Sequence[int],
+    planned: list[str],
+    reference: str,
+    hostile: bool,
+) -> None:
+    suite = {
+        "suite": "fixture",
+        "description": HOSTILE[3] if hostile else "a run folder written by a test",
+        "tasks": {t: {} for t in tasks},
+        "models": {MODEL: {"model": "smollm2-135m-instruct"}},
+        "strategies": {s: dict(STRATEGIES[s].settings) for s in strategies},
+        "seeds": list(seeds),
+        "reference": reference,
+        "economics": {"requests_per_month": 50000, "currency": "USD", "hardware": "cpu-2"},
+    }
+    text = yaml.safe_dump(suite, allow_unicode=False, sort_keys=False)
+    (folder / "suite.yaml").write_text(text, encoding="utf-8")
+    card = {
+        "name": "smollm2-135m-instruct",
+        "engine": "local",
+        "parameters": 134515008,
+        "active_parameters": 134515008,
+        "context": 8192,
+        "licence": "Apache-2.0",
+        "dtype": "bfloat16",
+        "device": "cpu",
+        "data_goes_to": "this machine",
+        "digest": "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    }
+    prices = {
+        "exchange": {
+            "EUR": {
+                "price": 1.1133,
+                "currency": "USD",
+                "date": "2026-10-28",
+                "source": "https://example.org/fx",
+            }
+        },
+        "machine_hours": {
+            "cpu-2": {
+                "price": 0.09296,
+                "currency": "EUR",
+                "date": "2026-10-28",
+                "source": "https://example.org/prices",
+                "checked": False,
+                "note": "2 vCPU, 8 GB",
+            }
+        },
+    }
+    _json(
+        folder / "run.json",
+        {
+            "name": folder.name,
+            "suite": "fixture",
+            "created": "2026-11-20T09:00:00+00:00",
+            "finished": "2026-11-20T09:05:12+00:00",
+            "command": "breakeven run fixture",
+            "versions": {
+                "breakeven": "0.1.0",
+                "python": "3.11.7",
+                "torch": "2.13.0",
+                "transformers": "5.23.0",
+            },
+            "hardware": {"cpu": "AMD EPYC", "physical_cores": 2, "memory_bytes": 16_700_000_000, "gpus": []},
+            "models": {MODEL: card},
+            "reference": reference,
+            "currency": "USD",
+            "price_book": prices,
+            "tasks": list(tasks),
+            "cells": planned,
+        },
+    )
+
+
+def _json(path: Path, value: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value), encoding="utf-8")
+
+
+def _lines(path: Path, rows: Sequence[Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
