@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
-
     from breakeven.harness.ledger import Ledger, Phase
 
 Json = str | int | float | bool | None | list[Any] | dict[str, Any]
@@ -125,7 +124,9 @@ class Task:
 
     def limited(self, **sizes: int | None) -> Task:
         """The task with at most `train=`, `validation=`, `test=` examples of each split (see `take`)."""
-        cut = {name: take(getattr(self, name), n) for name, n in sizes.items() if n is not None}
+        cut: dict[str, Any] = {
+            name: take(getattr(self, name), n) for name, n in sizes.items() if n is not None
+        }
         return replace(self, **cut)
 
 
@@ -317,7 +318,8 @@ class Prediction:
 class EngineSession(Protocol):
     """An engine as a strategy sees it: journalled, resumable, billed to the current cell and phase."""
 
-    capabilities: Capabilities
+    @property
+    def capabilities(self) -> Capabilities: ...
 
     def describe(self) -> ModelCard: ...
 

@@ -103,9 +103,7 @@ class Ledger:
     ) -> None:
         """Add one amount; `value=None` books an unknown amount."""
         known: Status = "unknown" if value is None else (status or "measured")
-        self.entries.append(
-            Entry(phase, quantity, Amount(value, known), source, model, artifact, hardware)
-        )
+        self.entries.append(Entry(phase, quantity, Amount(value, known), source, model, artifact, hardware))
 
     def extend(self, entries: Iterable[Entry]) -> None:
         self.entries.extend(entries)

@@ -35,7 +35,9 @@ class CellSpec:
 
 def load_task(name: str, entry: TaskEntry, limit: int | None = None) -> Task:
     """The task of a suite's entry, limited. Raises UserError with the entry's name in it."""
-    target = Path(entry.task) if entry.task.endswith((".yaml", ".yml")) else registry.find("tasks", entry.task)
+    target = (
+        Path(entry.task) if entry.task.endswith((".yaml", ".yml")) else registry.find("tasks", entry.task)
+    )
     if isinstance(target, Path):
         from breakeven.harness.taskfile import load
 
@@ -53,7 +55,9 @@ def load_task(name: str, entry: TaskEntry, limit: int | None = None) -> Task:
 def make_strategy(name: str, factory: str, settings: Mapping[str, Any]) -> Strategy:
     made = called(f"strategies.{name}", registry.find("strategies", factory), **settings)
     if not hasattr(made, "fit") or not hasattr(made, "varies_with"):
-        raise UserError(f"'{factory}' is no strategy: it lacks fit or varies_with", field=f"strategies.{name}")
+        raise UserError(
+            f"'{factory}' is no strategy: it lacks fit or varies_with", field=f"strategies.{name}"
+        )
     strategy: Strategy = made
     return strategy
 
@@ -102,9 +106,7 @@ def _matches(spec: CellSpec, pattern: str) -> bool:
     return fnmatch.fnmatch(spec.strategy, pattern) or fnmatch.fnmatch(spec.id, pattern)
 
 
-def _cells_of(
-    suite: Suite, task_name: str, task: Task, name: str, entry: StrategyEntry
-) -> list[CellSpec]:
+def _cells_of(suite: Suite, task_name: str, task: Task, name: str, entry: StrategyEntry) -> list[CellSpec]:
     varies = make_strategy(name, entry.strategy, entry.settings).varies_with
     models: list[str | None] = list(entry.models or suite.models) if "model" in varies else [None]
     full = len(task.train)
@@ -145,7 +147,7 @@ def _safe(name: str) -> str:
 
 def _metric_identity(metric: Metric) -> Any:
     """Name and options of a metric; never an object's address."""
-    options = asdict(metric) if is_dataclass(metric) and not isinstance(metric, type) else {}
+    options: dict[str, Any] = asdict(metric) if is_dataclass(metric) and not isinstance(metric, type) else {}
     plain = (str, int, float, bool, list, tuple, dict, type(None))
     return [type(metric).__name__, metric.name, {k: v for k, v in options.items() if isinstance(v, plain)}]
 

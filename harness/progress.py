@@ -9,14 +9,12 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from breakeven.harness.plan import CellSpec
 from rich.console import Console
 
-from breakeven.harness.plan import CellSpec
-
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
     from breakeven.harness.runner import State
+    from rich.progress import Progress, TaskID
 
 MARKS = {"done": "[green]done[/]", "failed": "[red]failed[/]", "pending": "[yellow]pending[/]",
          "not-applicable": "[dim]does not apply[/]", "stopped": "[yellow]stopped[/]"}  # fmt: skip
@@ -124,7 +122,9 @@ class LiveDisplay:
         from rich.markup import escape
 
         said = f" {escape(reason or quality)}" if reason or quality else ""
-        self._console.print(f"{MARKS.get(state, state)} {escape(spec.id)}{said}", highlight=False, soft_wrap=True)
+        self._console.print(
+            f"{MARKS.get(state, state)} {escape(spec.id)}{said}", highlight=False, soft_wrap=True
+        )
         if self._progress is not None and self._all is not None:
             self._progress.advance(self._all)
 

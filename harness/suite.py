@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, field_validator
-
 from breakeven.harness import registry
 from breakeven.harness.errors import UserError
 from breakeven.harness.yamlfile import YamlFile, validated
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
 #: Arguments of tasks and models that are paths when they name something that exists.
@@ -140,7 +139,9 @@ def find(name: str) -> Path:
         return path
     known = shipped()
     if name not in known:
-        raise UserError(f"there is no suite called '{name}'", hint=f"known: {', '.join(sorted(known))}, or a file")
+        raise UserError(
+            f"there is no suite called '{name}'", hint=f"known: {', '.join(sorted(known))}, or a file"
+        )
     return known[name]
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 
-from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, UndefinedError, meta
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-
 from breakeven.harness.contracts import Json
 from breakeven.harness.errors import UserError
+from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, UndefinedError, meta
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 _ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
 
@@ -46,5 +45,7 @@ def _compiled(template: str) -> Template:
         return _ENVIRONMENT.from_string(template)
     except TemplateSyntaxError as error:
         raise UserError(
-            f"the input template is not valid Jinja: {error.message}", line=error.lineno, field="input_template"
+            f"the input template is not valid Jinja: {error.message}",
+            line=error.lineno,
+            field="input_template",
         ) from error

@@ -115,7 +115,9 @@ def test_a_setting_that_a_strategy_does_not_have(folder: Path, refused: Callable
 
 
 def test_a_broken_csv_row(folder: Path, refused: Callable) -> None:
-    change(folder / "rows.csv", "message number 3 about coffee,coffee", "message, number 3, about coffee,coffee")
+    change(
+        folder / "rows.csv", "message number 3 about coffee,coffee", "message, number 3, about coffee,coffee"
+    )
     said = refused()
     assert "rows.csv:5" in said
 

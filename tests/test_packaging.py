@@ -147,7 +147,11 @@ def _pip_into(site: Path, what: Path) -> None:
 
 def _environment(site: Path) -> dict[str, str]:
     """The wheel first, then what it depends on; the editable install's finder is not reached this way."""
-    return {**os.environ, "PYTHONPATH": f"{site}{os.pathsep}{sysconfig.get_path('purelib')}", "COLUMNS": "200"}
+    return {
+        **os.environ,
+        "PYTHONPATH": f"{site}{os.pathsep}{sysconfig.get_path('purelib')}",
+        "COLUMNS": "200",
+    }
 
 
 def _breakeven(site: Path, folder: Path, *arguments: str) -> str:

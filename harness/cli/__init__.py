@@ -42,14 +42,14 @@ def run(
     resume: Annotated[
         OptionalPath, typer.Option(help="Go on with this run folder instead of starting a new one.")
     ] = None,
-    name: Annotated[str, typer.Option(help="Folder name of the run; default: the suite's and a number.")] = "",
+    name: Annotated[
+        str, typer.Option(help="Folder name of the run; default: the suite's and a number.")
+    ] = "",
     out: Annotated[Path, typer.Option(help="Where runs are kept.")] = Path("runs"),
     only: Annotated[
         list[str], typer.Option(help="Only strategies or cells that match, e.g. 'lora*'. Repeatable.")
     ] = [],  # noqa: B006
-    limit: Annotated[
-        OptionalInt, typer.Option(help="At most so many test examples per task.", min=1)
-    ] = None,
+    limit: Annotated[OptionalInt, typer.Option(help="At most so many test examples per task.", min=1)] = None,
     change: Annotated[
         list[str], typer.Option("--set", help="Change the suite: key.key=value. Repeatable.")
     ] = [],  # noqa: B006
@@ -68,8 +68,12 @@ def run(
 @app.command()
 def report(
     folder: Annotated[Path, typer.Argument(help="A run folder, e.g. runs/quickstart-1.", show_default=False)],
-    format: Annotated[str, typer.Option("--format", help="html, md, csv, json, or an installed one.")] = "html",
-    output: Annotated[OptionalPath, typer.Option("--output", "-o", help="Default: in the run folder; - prints.")] = None,
+    format: Annotated[
+        str, typer.Option("--format", help="html, md, csv, json, or an installed one.")
+    ] = "html",
+    output: Annotated[
+        OptionalPath, typer.Option("--output", "-o", help="Default: in the run folder; - prints.")
+    ] = None,
     no_examples: Annotated[bool, typer.Option("--no-examples", help="Leave the test examples out.")] = False,
     prices: Annotated[OptionalPath, typer.Option(help="YAML of your own prices: re-price the run.")] = None,
 ) -> None:
@@ -91,9 +95,15 @@ def list_(
 
 @app.command()
 def validate(
-    task: Annotated[str, typer.Argument(help="A task's name, YAML file or file.py:function.", show_default=False)],
-    model: Annotated[str, typer.Option(help="Model whose context and tokenizer prompts are checked against.")] = "",
-    set_: Annotated[list[str], typer.Option("--arg", help="Argument of the task: name=value. Repeatable.")] = [],  # noqa: B006
+    task: Annotated[
+        str, typer.Argument(help="A task's name, YAML file or file.py:function.", show_default=False)
+    ],
+    model: Annotated[
+        str, typer.Option(help="Model whose context and tokenizer prompts are checked against.")
+    ] = "",
+    set_: Annotated[
+        list[str], typer.Option("--arg", help="Argument of the task: name=value. Repeatable.")
+    ] = [],  # noqa: B006
     strict: Annotated[bool, typer.Option("--strict", help="Warnings fail too (exit code 1).")] = False,
 ) -> None:
     """Check a task: splits, leakage, labels, templates, encoding, prompt length."""
@@ -112,7 +122,7 @@ def init(
     improve: Annotated[
         str, typer.Option(help="What should get better: accuracy, format, style, knowledge, cost, latency.")
     ] = "",
-    out: Annotated[Path, typer.Option(help="Folder to write into.")] = Path("."),
+    out: Annotated[Path, typer.Option(help="Folder to write into.")] = Path(),
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Take defaults instead of asking.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")] = False,
 ) -> None:
@@ -134,8 +144,10 @@ def init(
 
 @app.command("new-task")
 def new_task(
-    name: Annotated[str, typer.Argument(help="Name of the task, as a Python identifier.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="Folder to write into.")] = Path("."),
+    name: Annotated[
+        str, typer.Argument(help="Name of the task, as a Python identifier.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write into.")] = Path(),
     force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")] = False,
 ) -> None:
     """Write a commented, working Python task with ten examples and a test."""

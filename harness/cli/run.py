@@ -7,12 +7,11 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from breakeven.harness import plan, progress, suite
 from breakeven.harness import run as runs
 from breakeven.harness.errors import UserError
 from breakeven.harness.suite import Suite
+from rich.console import Console
 
 
 def run(
@@ -55,7 +54,9 @@ def run(
                 display.note(f"run folder: {folder}")
                 outcome = runs.start(chosen, folder, options, display)
     except KeyboardInterrupt:
-        console.print(f"\nstopped; go on with: breakeven run --resume {folder}", markup=False, highlight=False)
+        console.print(
+            f"\nstopped; go on with: breakeven run --resume {folder}", markup=False, highlight=False
+        )
         return 130
     _finish(console, folder, outcome)
     return outcome.exit_code

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from breakeven.harness.results import Cost, Results, Row
 from rich import box
 from rich.console import Console
 from rich.table import Table
-
-from breakeven.harness.results import Cost, Results, Row
 
 
 def print_tables(console: Console, found: Results) -> None:
@@ -15,7 +14,9 @@ def print_tables(console: Console, found: Results) -> None:
     for name, rows in found.tables.items():
         task = found.tasks[name]
         title = f"\n{name}: {task.primary.name}, {len(task.test)} test examples; minus {found.reference}"
-        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+        table = Table(
+            title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+        )
         table.add_column("strategy", no_wrap=True, overflow="ellipsis", min_width=12)
         for column in ("quality", "95 %", "difference", f"{found.currency}/1,000", "one-off"):
             table.add_column(column, justify="right", no_wrap=True)
@@ -27,8 +28,12 @@ def print_tables(console: Console, found: Results) -> None:
         console.print(table)
     problems = [c for c in found.cells.values() if c.state in ("failed", "pending", "stopped")]
     for cell in problems:
-        console.print(f"{cell.state}: {cell.id}: {cell.reason}", markup=False, highlight=False, soft_wrap=True)
-    unseeded = {row.interval.note for rows in found.tables.values() for row in rows if row.interval is not None}
+        console.print(
+            f"{cell.state}: {cell.id}: {cell.reason}", markup=False, highlight=False, soft_wrap=True
+        )
+    unseeded = {
+        row.interval.note for rows in found.tables.values() for row in rows if row.interval is not None
+    }
     for note in sorted(filter(None, unseeded)):
         console.print(f"intervals: {note}", markup=False, highlight=False)
 
