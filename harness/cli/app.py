@@ -1,0 +1,171 @@
+"""The commands and their options. Each is a plain function in a module of its own, imported when called.
+
+Exit codes: 0 done; 1 a cell failed or was stopped (or `--strict` found something); 2 a mistake in what was
+given, said in one sentence; 3 only hosted jobs are waited for; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+app = typer.Typer(
+    name="breakeven",
+    help="Prompt, retrieve or fine-tune? Measures them on your task and says what each costs.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+OptionalPath = Optional[Path]  # noqa: UP045 - typer reads it at run time
+OptionalInt = Optional[int]  # noqa: UP045
+
+
+def main() -> None:
+    """Entry point: a user's mistake becomes one sentence on stderr and exit code 2."""
+    from breakeven.harness.errors import UserError
+
+    try:
+        app()
+    except UserError as error:
+        print(f"breakeven: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+@app.command()
+def run(
+    suite: Annotated[str, typer.Argument(help="A suite's name or YAML file.", show_default=False)] = "",
+    resume: Annotated[
+        OptionalPath, typer.Option(help="Go on with this run folder instead of starting a new one.")
+    ] = None,
+    name: Annotated[
+        str, typer.Option(help="Folder name of the run; default: the suite's and a number.")
+    ] = "",
+    out: Annotated[Path, typer.Option(help="Where runs are kept.")] = Path("runs"),
+    only: Annotated[
+        list[str], typer.Option(help="Only strategies or cells that match, e.g. 'lora*'. Repeatable.")
+    ] = [],  # noqa: B006
+    limit: Annotated[OptionalInt, typer.Option(help="At most so many test examples per task.", min=1)] = None,
+    change: Annotated[
+        list[str], typer.Option("--set", help="Change the suite: key.key=value. Repeatable.")
+    ] = [],  # noqa: B006
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run, and stop.")] = False,
+    keep_prompts: Annotated[bool, typer.Option("--keep-prompts", help="Store each rendered prompt.")] = False,
+    prices: Annotated[OptionalPath, typer.Option(help="YAML of your own prices, laid over ours.")] = None,
+) -> None:
+    """Fit and score every strategy of a SUITE on the same examples, and write the report."""
+    from breakeven.harness.cli.run import run as command
+
+    raise typer.Exit(
+        command(suite, resume, name or None, out, only, limit, change, dry_run, keep_prompts, prices)
+    )
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="A run folder, e.g. runs/quickstart-1.", show_default=False)],
+    format: Annotated[
+        str, typer.Option("--format", help="html, md, csv, json, or an installed one.")
+    ] = "html",
+    output: Annotated[
+        OptionalPath, typer.Option("--output", "-o", help="Default: in the run folder; - prints.")
+    ] = None,
+    no_examples: Annotated[bool, typer.Option("--no-examples", help="Leave the test examples out.")] = False,
+    prices: Annotated[OptionalPath, typer.Option(help="YAML of your own prices: re-price the run.")] = None,
+) -> None:
+    """Write the report of a finished (or unfinished) run."""
+    from breakeven.harness.cli.report import report as command
+
+    command(folder, format, output, not no_examples, prices)
+
+
+@app.command("list")
+def list_(
+    what: Annotated[str, typer.Argument(help="tasks, strategies, models or suites.", show_default=False)],
+) -> None:
+    """List what is installed: tasks, strategies, models or suites."""
+    from breakeven.harness.cli.listing import listing
+
+    listing(what)
+
+
+@app.command()
+def validate(
+    task: Annotated[
+        str, typer.Argument(help="A task's name, YAML file or file.py:function.", show_default=False)
+    ],
+    model: Annotated[
+        str, typer.Option(help="Model whose context and tokenizer prompts are checked against.")
+    ] = "",
+    set_: Annotated[
+        list[str], typer.Option("--arg", help="Argument of the task: name=value. Repeatable.")
+    ] = [],  # noqa: B006
+    strict: Annotated[bool, typer.Option("--strict", help="Warnings fail too (exit code 1).")] = False,
+) -> None:
+    """Check a task: splits, leakage, labels, templates, encoding, prompt length."""
+    from breakeven.harness.cli.check import check
+
+    raise typer.Exit(check(task, model, set_, strict))
+
+
+@app.command()
+def init(
+    data: Annotated[str, typer.Option(help="Rows: JSONL, CSV, Parquet, a folder, or a Hub data set.")] = "",
+    input: Annotated[str, typer.Option("--input", help="Column(s) the model sees, comma-separated.")] = "",
+    reference: Annotated[str, typer.Option(help="Column with the right answer.")] = "",
+    documents: Annotated[OptionalPath, typer.Option(help="Folder of documents to retrieve from.")] = None,
+    name: Annotated[str, typer.Option(help="Name of the task.")] = "",
+    improve: Annotated[
+        str, typer.Option(help="What should get better: accuracy, format, style, knowledge, cost, latency.")
+    ] = "",
+    out: Annotated[Path, typer.Option(help="Folder to write into.")] = Path(),
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Take defaults instead of asking.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")] = False,
+) -> None:
+    """Make a task, a suite and its economics from rows of your own; asks what is missing."""
+    from breakeven.harness.cli.init import init as command
+
+    command(
+        data=data or None,
+        input=input or None,
+        reference=reference or None,
+        documents=documents,
+        name=name or None,
+        improve=improve or None,
+        out=out,
+        yes=yes,
+        force=force,
+    )
+
+
+@app.command("new-task")
+def new_task(
+    name: Annotated[
+        str, typer.Argument(help="Name of the task, as a Python identifier.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write into.")] = Path(),
+    force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")] = False,
+) -> None:
+    """Write a commented, working Python task with ten examples and a test."""
+    from breakeven.harness.cli.new_task import new_task as command
+
+    command(name, out=out, force=force)
+
+
+@app.callback(invoke_without_command=True)
+def version_option(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
+    if version:
+        from importlib import metadata
+
+        print(metadata.version("breakeven"))
+        raise typer.Exit
+
+
+if __name__ == "__main__":
+    main()
