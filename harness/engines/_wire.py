@@ -1,0 +1,311 @@
+"""What goes over the wire to an OpenAI-compatible server, what comes back, and what a refusal means.
+
+Nothing here holds a key: `Server` knows the name of the environment variable and reads it when a request
+leaves; no message quotes what a server says before the key is cut out of it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx
+from breakeven.harness.contracts import Completion, Request, Usage
+from breakeven.harness.errors import BreakevenError, UserError
+
+#: Fields that decide what is asked and what it may cost; not to be set through `body`.
+_OWN_FIELDS = frozenset(
+    {"model", "messages", "prompt", "max_tokens", "max_completion_tokens"}
+    | {"n", "best_of", "stream", "stop", "echo", "logprobs"}
+)
+
+
+class ProviderError(BreakevenError):
+    """A server does not answer; nobody's mistake that anyone knows of."""
+
+
+class TryAgain(Exception):
+    """An attempt failed in a way that may pass; the provider may have billed it."""
+
+    def __init__(self, reason: str, retry_after: float | None = None) -> None:
+        self.retry_after = retry_after
+        super().__init__(reason)
+
+
+class NotBilled(Exception):
+    """Mixed into failures that cost nothing: the request never arrived, or was refused."""
+
+
+class NotSent(TryAgain, NotBilled):
+    """The request never arrived."""
+
+
+class Busy(TryAgain, NotBilled):
+    """The server refused for now: 429, 5xx."""
+
+
+class Refused(UserError, NotBilled):
+    """The server refuses what it was asked and would do so again."""
+
+
+class Server(httpx.Auth):
+    """Where requests go. Signs each one with the key that the environment holds at that moment."""
+
+    def __init__(self, base_url: str, api_key_env: str, *, allow_http: bool) -> None:
+        self.base_url, self.api_key_env = base_url.rstrip("/"), api_key_env
+        try:
+            url = httpx.URL(self.base_url)
+        except httpx.InvalidURL:
+            raise UserError("is no URL", field="base_url", hint="it looks like https://host/v1") from None
+        if url.userinfo or url.query or url.fragment:
+            raise UserError(
+                "should hold no user, password or query",
+                field="base_url",
+                hint="it looks like https://host/v1; the key belongs into the environment variable that "
+                "api_key_env names",
+            )
+        if url.scheme not in ("http", "https") or not url.host:
+            raise UserError(
+                f"'{base_url}' is no http(s) URL", field="base_url", hint="it looks like https://host/v1"
+            )
+        self.host = url.host if url.port is None else f"{url.host}:{url.port}"
+        self.is_loopback = _is_loopback(url.host)
+        if url.scheme == "http" and not self.is_loopback and not allow_http:
+            raise UserError(
+                f"'{base_url}' would send data and key unencrypted",
+                field="base_url",
+                hint="use https, or set allow_http: true if that is what you want",
+            )
+
+    def url(self, request: Request) -> str:
+        return self.base_url + ("/completions" if request.text is not None else "/chat/completions")
+
+    def price_name(self, model: str) -> str:
+        """The model's name in the price book: with its provider, or with the server that nobody knows."""
+        from breakeven.harness._genai import provider_of
+
+        return f"{provider_of(self.base_url) or self.host}/{model}"
+
+    def check_key(self) -> None:
+        """Raises UserError when there is no usable key and the server will want one."""
+        if self._key() is None and self.api_key_env and not self.is_loopback:
+            raise UserError(
+                f"the environment variable {self.api_key_env} is not set",
+                field="api_key_env",
+                hint=f"it should hold the key for {self.host}; the key is never written anywhere",
+            )
+
+    def auth_flow(self, request: httpx.Request) -> Iterator[httpx.Request]:  # type: ignore[override]
+        key = self._key()
+        if key is not None:
+            request.headers["Authorization"] = f"Bearer {key}"
+        yield request
+
+    def clean(self, text: str) -> str:
+        """A server's own words on one short line, without anything that may be a key."""
+        key = self._key()
+        if key:
+            text = text.replace(key, "[key]")
+        text = re.sub(r"\b(?:sk|pk|gsk)[-_][\w*.-]{6,}|\bBearer\s+\S+", "[key]", text)
+        return " ".join(text.split())[:300]
+
+    def _key(self) -> str | None:
+        key = os.environ.get(self.api_key_env, "").strip() if self.api_key_env else ""
+        if key and not (key.isascii() and key.isprintable() and " " not in key):
+            raise UserError(
+                f"the environment variable {self.api_key_env} holds characters that no key has",
+                field="api_key_env",
+                hint="was it copied whole, and nothing else with it?",
+            )
+        return key or None
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How a request of ours becomes a body: the model's name, the room for answers, further fields."""
+
+    model: str
+    base_url: str
+    reasoning_tokens: int = 0
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        taken = sorted(_OWN_FIELDS & self.extra.keys())
+        if taken:
+            raise UserError(
+                "is set by Breakeven itself", field=f"body.{taken[0]}", hint="use it for other fields only"
+            )
+
+    @property
+    def fingerprint(self) -> list[Any]:
+        return [self.model, self.reasoning_tokens, dict(self.extra)]
+
+    def room(self, request: Request) -> int:
+        return request.max_tokens + self.reasoning_tokens
+
+    def body(self, request: Request) -> dict[str, Any]:
+        """The JSON to send. OpenAI's own chat models want `max_completion_tokens`, others `max_tokens`."""
+        made: dict[str, Any] = {"model": self.model, "temperature": request.temperature, "seed": request.seed}
+        if request.text is not None:
+            made |= {"prompt": request.text, "max_tokens": self.room(request)}
+        else:
+            name = "max_completion_tokens" if "//api.openai.com" in self.base_url else "max_tokens"
+            made |= {"messages": [dict(m) for m in request.messages], name: self.room(request)}
+        if request.stop:
+            made["stop"] = list(request.stop)
+        made |= self.extra
+        return {k: v for k, v in made.items() if v is not None}
+
+
+# --- answers ---------------------------------------------------------------------------------
+
+
+def read(reply: httpx.Response, request: Request, seconds: float, server: Server) -> Completion:
+    """A reply as a completion.
+
+    Raises:
+        TryAgain: it is broken, or the server is busy.
+        Refused: asking again would not help.
+    """
+    if reply.status_code != 200:
+        return _refusal(reply, request, seconds, server)
+    try:
+        data = reply.json()
+        choice = data["choices"][0]
+        text = choice["text"] if request.text is not None else choice["message"]["content"]
+        reason = choice.get("finish_reason")
+        if not isinstance(text, str | None):
+            raise TypeError
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise TryAgain("the answer was not what the protocol says") from None
+    usage = _usage(data.get("usage")) or _estimate(request, text or "")
+    return Completion(request.id, text or "", str(reason or "unknown"), usage, seconds)
+
+
+def _usage(row: Any) -> Usage | None:
+    """What a response says it used; None unless it says so in whole numbers."""
+    if not isinstance(row, dict):
+        return None
+    details = row.get("prompt_tokens_details")
+    cached = details.get("cached_tokens") if isinstance(details, dict) else 0
+    counts = [row.get("prompt_tokens"), row.get("completion_tokens", 0), cached or 0]
+    if not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in counts):
+        return None
+    return Usage(*counts)
+
+
+def _refusal(reply: httpx.Response, request: Request, seconds: float, server: Server) -> Completion:
+    status = reply.status_code
+    code, said = _error(reply, server)
+    if status == 429 and code in ("insufficient_quota", "billing_hard_limit_reached"):
+        raise Refused(f"the account at {server.host} has no credit left (429 {code})")
+    if status in (408, 429) or status >= 500:
+        raise Busy(f"{status} {said}".strip(), _retry_after(reply))
+    if status == 400 and code in ("content_filter", "content_policy_violation"):
+        return Completion(request.id, "", "content_filter", _estimate(request, ""), seconds)
+    if status in (401, 403):
+        held = f"the key in {server.api_key_env}" if server.api_key_env else "a request without a key"
+        raise Refused(
+            f"{server.host} refuses {held} ({status})",
+            field="api_key_env",
+            hint="set it to a key that may use this model there",
+        )
+    if status == 404:
+        raise Refused(
+            f"{server.host} knows no such model or address (404 {said})",
+            field="model",
+            hint=f"check the model's name, and base_url, which is {server.base_url} and often ends in /v1",
+        )
+    if code == "context_length_exceeded" or "context length" in said:
+        raise Refused(
+            f"the prompt of request '{request.id}' is longer than the model's context: {said}",
+            hint="use fewer demonstrations or passages, or shorter examples",
+        )
+    if 300 <= status < 400:
+        raise Refused(
+            f"{server.host} redirects elsewhere ({status}), which is not followed with a key in hand",
+            field="base_url",
+            hint="name the final address",
+        )
+    raise Refused(
+        f"{server.host} refuses request '{request.id}' ({status} {said})",
+        hint="`body` can add fields of a request, or leave one out with null",
+    )
+
+
+def _error(reply: httpx.Response, server: Server) -> tuple[str, str]:
+    """(code, message) of an error body, cleaned."""
+    try:
+        error = reply.json()["error"]
+        if isinstance(error, str):
+            return "", server.clean(error)
+        code = str(error.get("code") or error.get("type") or "")
+        return code, server.clean(str(error.get("message") or ""))
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return "", server.clean(reply.reason_phrase)
+
+
+def _retry_after(reply: httpx.Response) -> float | None:
+    """Seconds the server asks to wait, from a number or a date."""
+    asked = reply.headers.get("retry-after-ms")
+    scale = 1000.0 if asked else 1.0
+    asked = asked or reply.headers.get("retry-after")
+    if not asked:
+        return None
+    try:
+        return max(0.0, float(asked) / scale)
+    except ValueError:
+        pass
+    try:
+        return max(0.0, (parsedate_to_datetime(asked) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):
+        return None
+
+
+# --- counting without the tokenizer ----------------------------------------------------------
+
+
+def worst_case(request: Request, shape: Shape) -> Usage:
+    """No request uses more: a token is at least a byte, a template adds little, an answer fills its room."""
+    texts = [request.text or "", *(m.get("content", "") for m in request.messages)]
+    given = sum(len(t.encode("utf-8", "surrogatepass")) for t in texts)
+    return Usage(given + 16 * len(request.messages) + 128, shape.room(request))
+
+
+def estimated_input(request: Request) -> int:
+    """About how many tokens a prompt has, its chat template included."""
+    if request.text is not None:
+        return estimated_tokens(request.text)
+    return 3 + sum(4 + estimated_tokens(m.get("content", "")) for m in request.messages)
+
+
+def estimated_tokens(text: str) -> int:
+    """About how many tokens a text has: words of up to six letters are one, numbers go by threes."""
+    count = 0
+    for piece in re.findall(r"\d+|[^\W\d]+|[^\w\s]", text):
+        if piece.isdigit():
+            count += -(-len(piece) // 3)
+        elif piece.isascii():
+            count += -(-len(piece) // 6)
+        else:
+            count += -(-len(piece.encode("utf-8", "surrogatepass")) // 4)
+    return count
+
+
+def _estimate(request: Request, answer: str) -> Usage:
+    return Usage(estimated_input(request), estimated_tokens(answer), estimated=True)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,263 @@
+"""Engine for any server that speaks OpenAI's chat completions: OpenAI, Azure, vLLM, a proxy of your own.
+
+Sends, retries, counts and pays; what a request says is the strategies' business. The key is read from the
+environment for each request and kept nowhere. What goes over the wire is in `_wire`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import tenacity
+from breakeven.harness.contracts import Capabilities, Completion, ModelCard, Request
+from breakeven.harness.engines import _wire
+from breakeven.harness.engines._parallel import in_parallel
+from breakeven.harness.errors import NotApplicable, UserError
+from breakeven.harness.prices import PriceBook, TokenPrice
+from breakeven.harness.spending import SpendGuard
+
+OPENAI_URL = "https://api.openai.com/v1"
+#: Requests to a group: what a crash may interrupt, not what is under way at once.
+GROUP = 64
+#: A server that asks for a longer pause than this is not waited for.
+LONGEST_WAIT = 120.0
+_FIRST_WAIT, _WIDEST_WAIT = 0.5, 30.0
+
+
+def openai(
+    model: str,
+    *,
+    base_url: str | None = None,
+    api_key_env: str = "OPENAI_API_KEY",
+    concurrency: int = 8,
+    timeout: float = 60.0,
+    retries: int = 6,
+    price_as: str = "",
+    max_spend: float | None = None,
+    allow_unpriced: bool = False,
+    allow_http: bool = False,
+    reasoning_tokens: int = 0,
+    context: int | None = None,
+    body: Mapping[str, Any] | None = None,
+) -> OpenAIEngine:
+    """A model behind an OpenAI-compatible server.
+
+    Args:
+        model: the name the server knows (on Azure the deployment's name).
+        base_url: of the server, up to and with "/v1"; OpenAI's own unless told.
+        api_key_env: the environment variable that holds the key; "" sends none.
+        concurrency: most requests under way at once.
+        timeout: seconds to wait for an answer.
+        retries: further attempts after a 429, a 5xx, a timeout or a broken connection.
+        price_as: the name in the price book ("gpt-4o-mini", "azure/gpt-4o-mini"), where the model's own name
+            says nothing: proxies, deployments.
+        max_spend: a limit for this engine alone; a run shares one among all its engines instead (`bill_to`).
+        allow_unpriced: go on when nobody knows the price; costs are then unknown, and no limit can hold.
+        allow_http: send the data and the key unencrypted to another machine.
+        reasoning_tokens: room for hidden reasoning, on top of the answer's own.
+        context: the model's context window in tokens, where the price list does not know it.
+        body: further fields of a request ({"reasoning_effort": "low"}); null leaves one out
+            ({"temperature": null} for models that refuse it).
+    """
+    return OpenAIEngine(
+        model,
+        server=_wire.Server(base_url or OPENAI_URL, api_key_env, allow_http=allow_http),
+        shape=_wire.Shape(model, base_url or OPENAI_URL, reasoning_tokens, dict(body or {})),
+        concurrency=_at_least(1, concurrency, "concurrency"),
+        timeout=timeout,
+        retries=_at_least(0, retries, "retries"),
+        price_as=price_as,
+        max_spend=max_spend,
+        allow_unpriced=allow_unpriced,
+        context=context,
+    )
+
+
+class OpenAIEngine:
+    """See `openai`. Completions come as they finish; each depends on its request alone."""
+
+    capabilities = Capabilities()
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        server: _wire.Server,
+        shape: _wire.Shape,
+        concurrency: int,
+        timeout: float,
+        retries: int,
+        price_as: str,
+        max_spend: float | None,
+        allow_unpriced: bool,
+        context: int | None,
+    ) -> None:
+        self.model, self.concurrency = model, concurrency
+        self.sleep: Callable[[int | float], None] | None = None  # None: wait, or until told to stop
+        self._server, self._shape = server, shape
+        self._retries, self._context = retries, context
+        self._allow_unpriced = allow_unpriced
+        self._guard = SpendGuard(max_spend)
+        self._book: PriceBook | None = None
+        self._price_as = price_as or server.price_name(model)
+        self._card: ModelCard | None = None
+        self._client = httpx.Client(
+            timeout=httpx.Timeout(timeout, connect=min(timeout, 10.0)),
+            limits=httpx.Limits(max_connections=concurrency, keepalive_expiry=60.0),
+            trust_env=not server.is_loopback,  # no proxy to oneself
+        )
+
+    def bill_to(self, guard: SpendGuard, prices: PriceBook, *, allow_unpriced: bool = False) -> None:
+        """Let a run share its purse and its price book. Raises what `check` raises."""
+        if guard.currency != prices.currency:
+            raise ValueError(f"a purse in {guard.currency} cannot pay prices in {prices.currency}")
+        self._guard, self._book, self._card = guard, prices, None
+        self._allow_unpriced = self._allow_unpriced or allow_unpriced
+        self.check()
+
+    def check(self) -> None:
+        """Raises UserError when a request could not be sent: no key, no price. Sends nothing."""
+        self._server.check_key()
+        self._price()
+
+    def describe(self) -> ModelCard:
+        if self._card is None:
+            price = self._prices().token_price(self._price_as)
+            asked = json.dumps([self._server.base_url, self._shape.fingerprint], sort_keys=True)
+            self._card = ModelCard(
+                name=self.model,
+                engine="openai",
+                context=self._context or (price.context if price else None),
+                data_goes_to=self._server.host,
+                digest=hashlib.sha256(asked.encode()).hexdigest()[:16],
+                price_as=self._price_as,
+            )
+        return self._card
+
+    def plan(self, requests: Sequence[Request], concurrency: int | None = None) -> list[list[Request]]:
+        """Groups in the given order; answers do not depend on them."""
+        size = concurrency or GROUP
+        return [list(requests[i : i + size]) for i in range(0, len(requests), size)]
+
+    def count_tokens(self, request: Request) -> int:
+        """An estimate: the tokenizer is the server's."""
+        return _wire.estimated_input(request)
+
+    def adapt(self, adapter: Path | None) -> OpenAIEngine:
+        if adapter is not None:
+            raise NotApplicable(f"adapters cannot be applied to '{self.model}' on {self._server.host}")
+        return self
+
+    def complete(self, requests: Sequence[Request]) -> Iterator[Completion]:
+        """Answer the requests, at most `concurrency` at once.
+
+        When one fails for good or the spending limit is reached, no further one is sent; those under way
+        finish and are handed out before the error is raised.
+
+        Raises:
+            SpendingLimitReached: the next request could cross the limit.
+            UserError: the server refuses what it was asked, in words that say what would be right.
+            ProviderError: it does not answer, after all retries.
+        """
+        if any(r.choices for r in requests):
+            raise NotApplicable(f"'{self.model}' on {self._server.host} cannot score choices")
+        price = self._price()
+        self._server.check_key()
+        return in_parallel(lambda r, stop: self._answer(r, price, stop), requests, self.concurrency)
+
+    def _answer(self, request: Request, price: TokenPrice | None, stop: threading.Event) -> Completion:
+        """One request with its retries."""
+        worst = price.cost(_wire.worst_case(request, self._shape)) if price else 0.0
+        retrying = tenacity.Retrying(
+            sleep=self.sleep or tenacity.sleep_using_event(stop),
+            stop=tenacity.stop_after_attempt(self._retries + 1) | tenacity.stop_when_event_set(stop),
+            wait=_wait,
+            retry=tenacity.retry_if_exception_type(_wire.TryAgain),
+            reraise=True,
+        )
+        try:
+            return retrying(self._attempt, request, price, worst, stop)
+        except _wire.TryAgain as error:
+            reason = str(error)
+        tries = "stopped" if stop.is_set() else f"{self._retries + 1} attempts"
+        raise ProviderError(
+            f"{self._server.host} gave no answer to request '{request.id}' ({tries}); at last: {reason}"
+        )
+
+    def _attempt(
+        self, request: Request, price: TokenPrice | None, worst: float, stop: threading.Event
+    ) -> Completion:
+        """Send a request once. Whatever may have been billed is paid from the purse."""
+        if stop.is_set():
+            raise _wire.NotSent("stopped before it was sent")
+        reservation = self._guard.reserve(worst, stop.is_set)
+        spent = worst  # unless it is known to be less
+        try:
+            started = time.perf_counter()
+            reply = self._post(request)
+            seconds = time.perf_counter() - started
+            completion = _wire.read(reply, request, seconds, self._server)
+            spent = price.cost(completion.usage) if price else 0.0
+            return completion
+        except _wire.NotBilled:
+            spent = 0.0
+            raise
+        finally:
+            self._guard.settle(reservation, spent)
+
+    def _post(self, request: Request) -> httpx.Response:
+        url, payload = self._server.url(request), self._shape.body(request)
+        try:
+            return self._client.post(url, json=payload, auth=self._server)
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+            failure: _wire.TryAgain = _wire.NotSent(f"cannot connect ({type(error).__name__})")
+        except httpx.TimeoutException:
+            failure = _wire.TryAgain("no answer in time")
+        except httpx.RequestError as error:
+            failure = _wire.TryAgain(f"the connection broke ({type(error).__name__})")
+        raise failure  # out here, so that no traceback drags the request and its key along
+
+    def _prices(self) -> PriceBook:
+        if self._book is None:
+            self._book = PriceBook.load()
+        return self._book
+
+    def _price(self) -> TokenPrice | None:
+        price = self._prices().token_price(self._price_as)
+        if price is None and not self._allow_unpriced:
+            raise UserError(
+                f"nobody knows what '{self.model}' on {self._server.host} costs",
+                field="model",
+                hint=f"put '{self._price_as}' under `tokens` of a price file, set price_as to a model of the "
+                "same price, or set allow_unpriced: true and get unknown costs",
+            )
+        return price
+
+    def __repr__(self) -> str:
+        return f"OpenAIEngine({self.model!r}, {self._server.base_url!r})"
+
+
+ProviderError = _wire.ProviderError
+
+
+def _wait(state: tenacity.RetryCallState) -> float:
+    """Exponential backoff with jitter, but at least what the server asked for."""
+    widest = min(_WIDEST_WAIT, _FIRST_WAIT * 2.0 ** (state.attempt_number - 1))
+    error = state.outcome.exception() if state.outcome else None
+    asked = error.retry_after if isinstance(error, _wire.TryAgain) else None
+    if asked is not None and asked > LONGEST_WAIT:
+        raise ProviderError(f"the server asks for a pause of {asked:.0f} s; go on later with --resume")
+    return max(asked or 0.0, tenacity.wait_random(widest / 2, widest)(state))
+
+
+def _at_least(least: int, value: int, name: str) -> int:
+    if value < least:
+        raise UserError(f"should be at least {least}, not {value}", field=name)
+    return value

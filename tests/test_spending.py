@@ -1,0 +1,82 @@
+"""The purse of a run: reservations keep the limit from being crossed, whoever asks and whatever breaks."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+from breakeven.harness.errors import SpendingLimitReached
+from breakeven.harness.spending import SpendGuard
+
+
+def test_a_reservation_counts_until_it_is_settled_with_what_was_spent() -> None:
+    guard = SpendGuard(10.0)
+    first = guard.reserve(8.0)
+    assert (guard.spent, guard.reserved) == (0.0, 8.0)
+    guard.settle(first, 3.0)
+    assert (guard.spent, guard.reserved) == (3.0, 0.0)
+
+
+def test_what_cannot_fit_is_refused_at_once_and_reserves_nothing() -> None:
+    guard = SpendGuard(1.0)
+    with pytest.raises(SpendingLimitReached, match=r"limit of 1 EUR|limit of 1 USD"):
+        guard.reserve(1.5)
+    assert guard.reserved == 0.0
+
+
+def test_exactly_the_limit_may_be_spent() -> None:
+    guard = SpendGuard(0.3)
+    for _ in range(3):
+        guard.settle(guard.reserve(0.1), 0.1)
+    assert guard.spent == pytest.approx(0.3)
+
+
+def test_it_waits_while_a_request_under_way_may_still_make_room() -> None:
+    guard = SpendGuard(1.0)
+    first = guard.reserve(0.9)
+    threading.Timer(0.05, guard.settle, (first, 0.1)).start()
+    guard.settle(guard.reserve(0.8), 0.8)
+    assert guard.spent == pytest.approx(0.9)
+
+
+def test_waiting_ends_when_the_caller_is_told_to_stop() -> None:
+    guard = SpendGuard(1.0)
+    guard.reserve(0.9)
+    with pytest.raises(SpendingLimitReached):
+        guard.reserve(0.5, cancelled=lambda: True)
+
+
+def test_many_threads_together_never_cross_the_limit() -> None:
+    guard, over = SpendGuard(5.0), []
+
+    def spend() -> None:
+        while True:
+            try:
+                reservation = guard.reserve(0.05)
+            except SpendingLimitReached:
+                return
+            if guard.spent + guard.reserved > 5.0 + 1e-9:
+                over.append(guard.spent)
+            guard.settle(reservation, 0.04)
+
+    threads = [threading.Thread(target=spend) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not over
+    assert 4.9 < guard.spent <= 5.0
+
+
+def test_without_a_limit_it_only_counts() -> None:
+    guard = SpendGuard(None)
+    guard.settle(guard.reserve(1e9), 1e9)
+    assert guard.spent == 1e9
+
+
+def test_after_a_crash_what_was_under_way_counts_as_spent(tmp_path: Path) -> None:
+    before = SpendGuard(10.0, file=tmp_path / "spending.json")
+    before.settle(before.reserve(2.0), 1.5)
+    before.reserve(4.0)  # and then the process dies
+    assert SpendGuard(10.0, file=tmp_path / "spending.json").spent == 5.5
