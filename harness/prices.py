@@ -190,7 +190,7 @@ class PriceBook:
 
     @classmethod
     def load(
-        cls, override: Path | None = None, *, currency: str = "USD", on: date | None = None
+        cls, override: Path | str | None = None, *, currency: str = "USD", on: date | None = None
     ) -> PriceBook:
         """The shipped prices, and over them the user's own file.
 
@@ -199,7 +199,7 @@ class PriceBook:
         """
         shipped = YamlFile(SHIPPED)
         entries = dict(_entries(validated(_File, shipped.data, shipped)))
-        source = YamlFile(override) if override is not None else None
+        source = YamlFile(Path(override)) if override is not None else None
         own = dict(_entries(validated(_File, source.data, source))) if source is not None else {}
         book = cls({**entries, **own}, currency=currency, on=on)
         for (kind, name), entry in own.items():
