@@ -5,7 +5,6 @@ What is fitted here (the pool, the index) is all that prompting and retrieval le
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +14,14 @@ from breakeven.baselines import _prompt
 from breakeven.baselines._demonstrations import Candidate, Pool, draw
 from breakeven.baselines._guard import Guard
 from breakeven.baselines._prompt import Demonstration, Fitted, Passage
-from breakeven.baselines._retrieval import PassageIndex, VectorIndex, embedder_of, example_index
+from breakeven.baselines._retrieval import (
+    PassageIndex,
+    VectorIndex,
+    embedder_of,
+    example_index,
+    reference,
+    resolved,
+)
 from breakeven.baselines._settings import DemonstrationSettings, LeverSettings
 from breakeven.harness.contracts import Brief, EngineSession, Example, Input, Message, Request, Services
 from breakeven.harness.errors import NotApplicable
@@ -160,12 +166,3 @@ def _candidates(wanted: DemonstrationSettings, train: Sequence[Example], seed: i
     if wanted.select == "similar":
         return examples
     return examples[: 2 * wanted.k + 16]  # beyond k only for examples that must not see the first ones
-
-
-def reference(artifact: Path | None, folder: Path) -> str | None:
-    """How a file in `folder` names an artifact, such that the run folder can be moved as a whole."""
-    return os.path.relpath(artifact.resolve(), folder.resolve()) if artifact is not None else None
-
-
-def resolved(name: str | None, folder: Path) -> Path | None:
-    return (folder.resolve() / name).resolve() if name is not None else None

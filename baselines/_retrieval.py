@@ -7,6 +7,7 @@ are shown is left to `_prompt`.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -280,3 +281,12 @@ def embedder_of(services: Services) -> Embedder:
 def _identity(embedder: Embedder) -> str:
     """What changes an embedder's vectors: its weights, where it can name them, else its name."""
     return f"{embedder.name} {getattr(embedder, 'digest', '')}".strip()
+
+
+def reference(artifact: Path | None, folder: Path) -> str | None:
+    """How a file in `folder` names an artifact, such that the run folder can be moved as a whole."""
+    return os.path.relpath(artifact.resolve(), folder.resolve()) if artifact is not None else None
+
+
+def resolved(name: str | None, folder: Path) -> Path | None:
+    return (folder.resolve() / name).resolve() if name is not None else None

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from breakeven.baselines._settings import WeightSettings
+from breakeven.baselines._tuning import adapter_spec
 from breakeven.harness.contracts import (
     EngineSession,
     Json,
@@ -27,7 +28,6 @@ from breakeven.harness.contracts import (
 from breakeven.harness.errors import NotApplicable, UserError
 from breakeven.harness.ledger import Ledger
 from breakeven.harness.registry import find, source_hash
-from breakeven.harness.store import digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,20 +97,9 @@ def tune(
         (folder / "training.json").write_text(json.dumps(asdict(result), indent=1), encoding="utf-8")
         _book(result, card, ledger)
 
-    spec: dict[str, Json] = {
-        "trainer": settings.trainer,
-        "source": source_hash(settings.trainer),
-        "settings": dict(filled),
-        "seed": services.seed,
-        "model": [card.name, card.digest, card.dtype, card.device],
-        "pairs": _digest(pairs),
-        "validation": _digest(validation),
-    }
+    spec = adapter_spec(settings.trainer, filled, services.seed, card, pairs, validation)
+    spec["source"] = source_hash(settings.trainer)
     return Adapter.read(services.artifacts.get("adapter", spec, build))
-
-
-def _digest(pairs: Sequence[TrainingPair]) -> str:
-    return digest([[[dict(message) for message in pair.messages], pair.answer] for pair in pairs])
 
 
 def _book(result: TrainingResult, card: ModelCard, ledger: Ledger) -> None:

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from breakeven.baselines import _prompt
-from breakeven.baselines._composer import Composer, reference, resolved
+from breakeven.baselines._composer import Composer
 from breakeven.baselines._prompt import Fitted
+from breakeven.baselines._retrieval import reference, resolved
 from breakeven.baselines._settings import LeverSettings
 from breakeven.baselines._weights import Adapter, make_trainer, require_trainable, tune
 from breakeven.harness.contracts import (
