@@ -52,6 +52,16 @@ class Outcome:
         return 3 if "pending" in self.states.values() else 0
 
 
+def _prices(suite: Suite, engines: Engines) -> dict[str, Any]:
+    """Every price that a report of this run can need, copied with its date and source."""
+    engines.book.machine_hour(suite.economics.hardware)
+    for card in engines.cards().values():
+        if card.get("price_as"):
+            engines.book.token_price(card["price_as"])
+            engines.book.training_tokens(card["price_as"])
+    return engines.book.used()
+
+
 def load_tasks(suite: Suite, limit: int | None) -> dict[str, Task]:
     return {name: _named(plan.load_task(name, entry, limit), name) for name, entry in suite.tasks.items()}
 
@@ -80,6 +90,7 @@ def start(suite: Suite, folder: Path, options: Options, display: Display) -> Out
     # Every setting, model and prompt length is checked before anything is written.
     specs = plan.cells(suite, tasks, options.only)
     engines = Engines(suite, {}, options.prices)
+    engines.book.check("machine_hours", suite.economics.hardware, field="economics.hardware")
     preflight(tasks, specs, engines)
     with store.locked(folder):
         suite = _frozen(suite, options)
@@ -148,6 +159,7 @@ def _go(
         info = store.read_json(folder / "run.json")
         info["models"] = {**info.get("models", {}), **engines.cards()}
         info["finished"] = _now()
+        info["price_book"] = _prices(suite, engines)
         store.write_json(folder / "run.json", info)
         store.write_json(folder / "engines.json", engines.chosen())
     return Outcome(folder, runner.states)

@@ -90,6 +90,7 @@ class Economics(Strict):
     value_per_correct: float | None = None
     currency: str = "USD"
     hardware: str = "cpu-2"
+    projected: bool = True  # False when the run was made on `hardware` itself
     utilisation: float = Field(0.5, gt=0, le=1)
 
 

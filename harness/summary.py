@@ -39,8 +39,13 @@ class Pricing:
     def __init__(self, results: Results) -> None:
         economics = results.suite.get("economics") or {}
         self.utilisation = float(economics.get("utilisation", 0.5))
-        own = results.prices or results.info.get("prices")
-        self.book = PriceBook.load(own, currency=economics.get("currency", "USD"))
+        self.projected = bool(economics.get("projected", True))
+        currency = economics.get("currency", "USD")
+        recorded = results.info.get("price_book")
+        if results.prices is None and recorded is not None:
+            self.book = PriceBook.recorded(recorded, currency=currency)
+        else:
+            self.book = PriceBook.load(results.prices, currency=currency)
         self.machine: Price | None = self.book.machine_hour(economics.get("hardware", "cpu-2"))
         self._cards: dict[str, Any] = results.info.get("models") or {}
 
@@ -56,13 +61,19 @@ class Pricing:
             price = self.book.token_price(hosted)
             return 1000 * costs.tokens_cost(usages, price, model=hosted)
         seconds = _priced_seconds(cell)
-        return 1000 * costs.seconds_cost(seconds, self.machine, utilisation=self.utilisation)
+        return 1000 * costs.seconds_cost(
+            seconds, self.machine, utilisation=self.utilisation, projected=self.projected
+        )
 
     def one_off(self, cell: CellResult) -> costs.Cost:
         hosted = self._hosted(cell)
         name = self._cards.get(cell.model or "", {}).get("name", "")
         return costs.ledger_cost(
-            cell.ledger, self.book, machine=self.machine, hosted={name: hosted} if hosted else None
+            cell.ledger,
+            self.book,
+            machine=self.machine,
+            hosted={name: hosted} if hosted else None,
+            projected=self.projected,
         )
 
     def _hosted(self, cell: CellResult) -> str | None:
