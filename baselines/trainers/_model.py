@@ -1,0 +1,214 @@
+"""A base model with an adapter around it for the time of training: wrapping, loss, saving.
+
+Independent of optimizer and data order, which `_lora` adds.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from breakeven.baselines._tuning import pairs_digest, weight_makers
+from breakeven.baselines.trainers._examples import Batch
+from breakeven.baselines.trainers._settings import Settings
+from breakeven.harness import store
+from breakeven.harness.contracts import TrainingPair, TrainingResult, Tunable
+from breakeven.harness.errors import UserError
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
+from peft.helpers import disable_input_dtype_casting
+from safetensors.torch import save
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+#: Widest row for which a CPU computes attention faster by plain matrix products than by its flash kernel.
+PLAIN_ATTENTION = 128
+
+
+@contextmanager
+def adapted(tunable: Tunable, settings: Settings, seed: int) -> Iterator[Any]:
+    """The base model wrapped with a fresh adapter drawn from `seed`, in training mode; unwrapped at the end.
+
+    Within, torch's global random numbers are this training's own.
+
+    Raises:
+        UserError: no layer is called as `targets` says.
+    """
+    base = tunable.model
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=settings.rank,
+        lora_alpha=settings.scale,
+        lora_dropout=settings.dropout,
+        target_modules=list(settings.targets) if isinstance(settings.targets, tuple) else settings.targets,
+        use_rslora=settings.use_rslora,
+        use_dora=settings.use_dora,
+    )
+    devices = [torch.device(tunable.device)] if tunable.device.startswith("cuda") else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # PEFT calls what transformers has deprecated
+                model = get_peft_model(base, config)
+        except ValueError as error:
+            raise UserError(f"no adapter can be put there: {error}", field="targets") from error
+        try:
+            if settings.gradient_checkpointing:
+                _switch_checkpointing(base, True)
+            # Autocast picks the type of every product, so PEFT need not copy the inputs to float32 first.
+            with disable_input_dtype_casting(model, active=_half_precision(tunable, settings)):
+                yield model.train()
+        finally:
+            if settings.gradient_checkpointing:
+                _switch_checkpointing(base, False)
+            model.unload()
+            base.eval().requires_grad_(False)
+
+
+class Forward:
+    """Runs the wrapped model over token ids. `arithmetic` and `answers_only` say how, for the record."""
+
+    def __init__(self, model: Any, tunable: Tunable, settings: Settings) -> None:
+        self.model, self.pad_id, self.end_id = model, tunable.pad_id, tunable.end_id
+        self.device = torch.device(tunable.device)
+        self.half = _half_precision(tunable, settings)
+        self.recomputes = settings.gradient_checkpointing
+        self.arithmetic = "bfloat16, adapter in float32" if self.half else "float32"
+        self.vocabulary = 0
+        self.answers_only = self._can_project_selected()
+
+    def loss(self, part: Batch) -> torch.Tensor:
+        """Cross-entropy summed over the answer tokens of a few examples, end tokens included.
+
+        Rows are padded on the right, where causal attention of the real tokens never looks.
+        """
+        shape = len(part), max(map(len, part))
+        ids = torch.full(shape, self.pad_id)
+        real = torch.zeros(shape, dtype=torch.long)
+        predicts = torch.zeros(shape, dtype=torch.bool)  # positions whose next token is one of the answer
+        for row, example in enumerate(part):
+            ids[row, : len(example)] = torch.tensor([*example.prompt, *example.answer])
+            real[row, : len(example)] = 1
+            predicts[row, len(example.prompt) - 1 : len(example) - 1] = True
+        labels = ids[:, 1:][predicts[:, :-1]]
+        ends = torch.tensor([len(example.answer) for example in part]).cumsum(0) - 1
+        if not bool((labels[ends] == self.end_id).all()):
+            raise AssertionError("the end token is not trained: the tuned model would never stop")
+        logits = self._logits(ids, real, predicts)
+        self.vocabulary = logits.shape[-1]
+        return torch.nn.functional.cross_entropy(logits.float(), labels.to(self.device), reduction="sum")
+
+    def memory(self) -> int:
+        """Bytes held now: by tensors on a GPU, by this process otherwise."""
+        if self.device.type == "cuda":
+            return torch.cuda.memory_allocated(self.device)
+        return int(psutil.Process().memory_info().rss)
+
+    def _logits(self, ids: torch.Tensor, real: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        """(number of `wanted` positions, vocabulary), row by row."""
+        wanted = wanted.to(self.device)
+        only: dict[str, Any] = {"logits_to_keep": wanted} if self.answers_only else {}
+        half = torch.autocast(self.device.type, torch.bfloat16, enabled=self.half)
+        with self._attention(ids.shape[1]), half:
+            logits: torch.Tensor = self.model(
+                input_ids=ids.to(self.device), attention_mask=real.to(self.device), use_cache=False, **only
+            ).logits
+        return logits if self.answers_only else logits[wanted]
+
+    def _attention(self, width: int) -> AbstractContextManager[Any]:
+        plain = self.device.type == "cpu" and width <= PLAIN_ATTENTION and not self.recomputes
+        return sdpa_kernel(SDPBackend.MATH) if plain else nullcontext()
+
+    def _can_project_selected(self) -> bool:
+        """Whether the model computes logits of selected positions only, tried on eight tokens.
+
+        The models of transformers take a mask as `logits_to_keep`; others project every token.
+        """
+        ids = torch.arange(8).view(2, 4)
+        wanted = torch.tensor([[False, True, True, False], [False, False, True, False]])
+        training = self.model.training
+        self.model.eval()
+        try:
+            with torch.no_grad():
+                self.answers_only = False
+                full = self._logits(ids, torch.ones_like(ids), wanted)
+                self.answers_only = True
+                some = self._logits(ids, torch.ones_like(ids), wanted)
+        except (TypeError, IndexError, ValueError, RuntimeError):
+            if not self.answers_only:  # not even the plain call works
+                raise
+            return False
+        finally:
+            self.model.train(training)
+        if some.shape != full.shape:
+            return False
+        far = (some - full).abs().max() > 0.05 * full.abs().max()  # bfloat16 rounds by the shape of a product
+        return not bool(far)
+
+
+def save_adapter(
+    model: Any,
+    tunable: Tunable,
+    result: TrainingResult,
+    seed: int,
+    pairs: Sequence[TrainingPair],
+    folder: Path,
+) -> None:
+    """Write `adapter_model.safetensors`, `adapter_config.json`, and `breakeven.json`: what made it."""
+    weights = get_peft_model_state_dict(model, save_embedding_layers=False)
+    tensors = {name: weights[name].detach().float().cpu().contiguous() for name in sorted(weights)}
+    config = model.peft_config["default"]
+    config.inference_mode = True
+    config.base_model_name_or_path = tunable.card.name
+    config.target_modules = sorted(config.target_modules)  # sets have no order, files should
+    made_by = {
+        "trainer": "peft",
+        "seed": seed,
+        "model": asdict(tunable.card),
+        "pairs": pairs_digest(pairs),
+        "versions": weight_makers(),
+        **asdict(result),
+    }
+    store.write_bytes(folder / "adapter_model.safetensors", save(tensors, {"format": "pt"}))
+    with store.disk_errors(folder):
+        config.save_pretrained(folder)
+    store.write_text(folder / "breakeven.json", json.dumps(made_by, indent=1, ensure_ascii=False) + "\n")
+
+
+def size_of_base(model: Any) -> int:
+    """Parameters of the base model, as stored (a 4-bit model counts packed weights)."""
+    return sum(p.numel() for p in model.parameters() if not p.requires_grad)
+
+
+def _half_precision(tunable: Tunable, settings: Settings) -> bool:
+    """Whether matrix products are to be computed in bfloat16."""
+    stored = tunable.model.get_input_embeddings().weight.dtype
+    if settings.precision == "bfloat16" or stored == torch.bfloat16:
+        return True
+    if stored == torch.float16:
+        if tunable.device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False):
+            return True
+        raise UserError(
+            "a model in float16 cannot be trained here: its gradients vanish, and there is no bfloat16",
+            field="dtype",
+            hint="Set the engine's dtype to float32",
+        )
+    return False
+
+
+def _switch_checkpointing(base: Any, on: bool) -> None:
+    """Gradient checkpointing under its new name (transformers 5.20) or its old one."""
+    name = "enable" if on else "disable"
+    switch = getattr(base, f"activation_checkpointing_{name}", None) or getattr(
+        base, f"gradient_checkpointing_{name}"
+    )
+    if on:
+        switch({"use_reentrant": False})
+    else:
+        switch()
