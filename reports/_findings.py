@@ -20,7 +20,6 @@ from breakeven.reports._rows import (
     better,
     direction,
     done,
-    lever_pairs,
     not_done,
     pulls,
     standing,
@@ -65,15 +64,15 @@ class Answer:
     facts: tuple[Finding, ...]
 
 
-def answer(results: Results, name: str) -> Answer:
-    """The answer of a task."""
+def answer(results: Results, name: str, pairs: Sequence[LeverPair]) -> Answer:
+    """The answer of a task. `pairs` are its `lever_pairs`, which take a while on many examples."""
     task, rows, missing = results.tasks[name], done(results, name), not_done(results, name)
     facts = [
         *_close(rows, task),
         *_without_model(rows, task),
         *_behind("weights", rows, task),
         *_behind("context", rows, task),
-        *_hurt(results, name),
+        *_hurt(pairs, task),
         *_missing(missing),
     ]
     return Answer(name, _lead(rows, missing, task), tuple(facts))
@@ -225,10 +224,9 @@ def _behind(lever: Lever, rows: Sequence[Row], task: TaskResult) -> Iterator[Fin
     )
 
 
-def _hurt(results: Results, name: str) -> Iterator[Finding]:
+def _hurt(pairs: Sequence[LeverPair], task: TaskResult) -> Iterator[Finding]:
     """Says so when a strategy is clearly worse than the same one without fine-tuning or retrieval."""
-    task = results.tasks[name]
-    for pair in lever_pairs(results, name):
+    for pair in pairs:
         if pair.lever in _LEVERS and effect(pair, task) == "worse":
             kind, word = _LEVERS[pair.lever]
             d = pair.difference

@@ -20,14 +20,17 @@ DASH = "–"
 UNKNOWN = "unknown"
 SYMBOLS = {"USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥"}
 
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+#: Control characters, what UTF-8 cannot carry, and the two marks that force a direction on everything after
+#: them ("txt.exe" shown as "exe.txt"); other direction marks do no harm once isolated.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202d\u202e\ud800-\udfff\ufffe\uffff]")
+_UNENCODABLE = re.compile("[\ud800-\udfff]")
 
 
 # --- texts -----------------------------------------------------------------------------------
 
 
 def clean(text: str) -> str:
-    """The text with control characters made visible and lone surrogates replaced; line ends as LF."""
+    """The text for a reader: control characters and direction overrides visible, line ends as LF."""
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     return _UNPRINTABLE.sub(_visible, text) if _UNPRINTABLE.search(text) else text
@@ -37,7 +40,14 @@ def _visible(match: re.Match[str]) -> str:
     code = ord(match.group())
     if code < 0x20:
         return chr(0x2400 + code)
+    if code in (0x202D, 0x202E):
+        return f"⟨U+{code:X}⟩"
     return "\u2421" if code == 0x7F else "\ufffd"
+
+
+def encodable(text: str) -> str:
+    """The text as it is, but for lone surrogates, which no UTF-8 file can hold."""
+    return _UNENCODABLE.sub("\ufffd", text)
 
 
 def plain(value: Any) -> str:
@@ -173,7 +183,7 @@ def large(value: float | None, unit: str = "") -> str:
 
 
 def share(value: float) -> str:
-    return f"{100 * value:.1f} %" if 0 < value < 1 else f"{100 * value:.0f} %"
+    return f"{100 * value:.3g} %"
 
 
 def times(ratio: float) -> str:

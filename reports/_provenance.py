@@ -95,6 +95,8 @@ def flat(values: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
             yield from flat(value, f"{prefix}.{key}" if prefix else str(key))
     elif values is None:
         yield f.clean(prefix), f.UNKNOWN
+    elif isinstance(values, int) and not isinstance(values, bool):
+        yield f.clean(prefix), f"{values:,}"
     elif values not in ("", [], {}):
         yield f.clean(prefix), f.plain(values)
 

@@ -6,7 +6,7 @@ colour everywhere. Pairs are chosen by their settings, never by their scores.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -109,19 +109,18 @@ def direction(low: float, high: float, metric: MetricInfo) -> Literal["better", 
     return "better" if (low > 0) == metric.higher_is_better else "worse"
 
 
-def lever_pairs(results: Results, task: str) -> Iterator[LeverPair]:
+def lever_pairs(results: Results, name: str) -> list[LeverPair]:
     """All pairs of finished rows that differ in exactly one lever being there or not."""
-    rows = [r for r in done(results, task) if r.model is not None]
+    task, rows = results.tasks[name], [r for r in done(results, name) if r.model is not None]
+    found = []
     for lever in LEVERS:
-        for with_it in rows:
-            if not pulls(with_it, lever):
-                continue
-            wanted = _without(with_it, lever)
+        for with_it in (r for r in rows if pulls(r, lever)):
             for without in rows:
-                if not pulls(without, lever) and _without(without, lever) == wanted:
-                    difference = compare(results.tasks[task], with_it, without)
+                if not pulls(without, lever) and _without(without, lever) == _without(with_it, lever):
+                    difference = compare(task, with_it, without)
                     if difference is not None:
-                        yield LeverPair(lever, with_it, without, difference)
+                        found.append(LeverPair(lever, with_it, without, difference))
+    return found
 
 
 def _without(row: Row, lever: Lever) -> tuple[Any, ...]:

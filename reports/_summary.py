@@ -90,7 +90,8 @@ def run_facts(results: Results) -> Facts:
 
 def task_facts(results: Results, name: str) -> Facts:
     """A task: its data, what came out in words and in rows, what each lever did, every cell's consumption."""
-    task, found = results.tasks[name], answer(results, name)
+    task, pairs = results.tasks[name], lever_pairs(results, name)
+    found = answer(results, name, pairs)
     return {
         "description": task.description,
         "licence": task.licence,
@@ -115,7 +116,7 @@ def task_facts(results: Results, name: str) -> Facts:
                 "high": pair.difference.interval.high,
                 "effect": effect(pair, task),
             }
-            for pair in lever_pairs(results, name)
+            for pair in pairs
         ],
         "cells": [_cell(c) for c in results.cells_of(name)],
     }
@@ -177,11 +178,11 @@ def examples(results: Results, name: str) -> list[Facts]:
 
 
 def cleaned(value: Any) -> Any:
-    """The value with every text free of control characters and lone surrogates."""
+    """The value with every text such that UTF-8 can hold it."""
     if isinstance(value, str):
-        return f.clean(value)
+        return f.encodable(value)
     if isinstance(value, Mapping):
-        return {f.clean(str(k)): cleaned(v) for k, v in value.items()}
+        return {f.encodable(str(k)): cleaned(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [cleaned(v) for v in value]
     return value

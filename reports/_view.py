@@ -18,6 +18,7 @@ from breakeven.reports._rows import (
     FAMILY_WORDS,
     LEVER_WORDS,
     Family,
+    LeverPair,
     Standing,
     best,
     done,
@@ -164,6 +165,7 @@ class FootNotes:
 def view(results: Results, name: str) -> TaskView:
     """The view of a task."""
     task, rows, notes = results.tasks[name], done(results, name), FootNotes()
+    pairs = lever_pairs(results, name)
     top = best(rows, task.primary)
     lines = tuple(_row(r, i, rows, top, task, results.currency, notes) for i, r in enumerate(rows, 1))
     unpriced = [r for r in rows if r.cost_per_1000.value is None]
@@ -171,7 +173,7 @@ def view(results: Results, name: str) -> TaskView:
     return TaskView(
         name=name,
         task=task,
-        answer=answer(results, name),
+        answer=answer(results, name, pairs),
         rows=lines,
         missing=tuple(_missing(r) for r in not_done(results, name)),
         notes=tuple(notes.texts),
@@ -182,7 +184,7 @@ def view(results: Results, name: str) -> TaskView:
         ),
         estimated=any("≈" in x for r in lines for x in (r.cost, r.one_off)),
         methods=f.names(list(dict.fromkeys(r.interval.method for r in rows if r.interval is not None))),
-        levers=tuple(_levers(results, name)),
+        levers=tuple(_lever(p, task) for p in pairs),
         trainings=tuple(t for t in trainings if t is not None),
         retrievals=tuple(_retrieval(r, task) for r in rows if pulls(r, "context")),
         prompts=tuple(_prompts(rows)),
@@ -251,20 +253,18 @@ def _missing(row: Row) -> MissingView:
     )
 
 
-def _levers(results: Results, name: str) -> Iterator[LeverView]:
-    metric = results.tasks[name].primary
-    for pair in lever_pairs(results, name):
-        d = pair.difference
-        yield LeverView(
-            LEVER_WORDS[pair.lever],
-            f.clean(pair.with_it.label),
-            f.clean(pair.without.label),
-            f.signed(d.value, metric),
-            f.signed_interval(d.interval.low, d.interval.high, metric),
-            d.won,
-            d.lost,
-            EFFECT_WORDS[effect(pair, results.tasks[name])],
-        )
+def _lever(pair: LeverPair, task: TaskResult) -> LeverView:
+    d = pair.difference
+    return LeverView(
+        LEVER_WORDS[pair.lever],
+        f.clean(pair.with_it.label),
+        f.clean(pair.without.label),
+        f.signed(d.value, task.primary),
+        f.signed_interval(d.interval.low, d.interval.high, task.primary),
+        d.won,
+        d.lost,
+        EFFECT_WORDS[effect(pair, task)],
+    )
 
 
 # --- training --------------------------------------------------------------------------------

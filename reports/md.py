@@ -22,8 +22,8 @@ def md(results: Results, *, examples: bool = True) -> str:
     for name in results.tasks:
         lines += _task(results, view(results, name))
     lines += [
-        "Scores with 95 % intervals; ▲ ▼ better or worse than the reference beyond the interval of the paired "
-        "difference, ○ undecided. ≈ estimated.",
+        "Scores with 95 % intervals; ▲ ▼ better or worse than the reference beyond the interval of the "
+        "paired difference, ○ undecided. ≈ estimated.",
         "",
         f"Made with `breakeven run {_code(f'runs/{results.folder.name}/suite.yaml')}`.",
     ]

@@ -1,0 +1,316 @@
+"""The HTML report in a real browser: its filters, its looks at any width, and that data stays data."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from breakeven.harness.results import load
+from breakeven.reports.html import html
+from run_fixture import write_run
+from run_fixture_data import HOSTILE
+
+pytestmark = pytest.mark.browser
+
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Debian's Chromium through Playwright; skipped where either is missing, except in CI."""
+    executable = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    missing = "" if executable else "chromium is not installed"
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        missing = "playwright is not installed"
+    if missing:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{missing}, but CI must run the browser tests")
+        pytest.skip(missing)
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=executable, args=FLAGS)
+        yield running
+        running.close()
+
+
+@dataclass
+class Opened:
+    """A page with what it complained about and asked for."""
+
+    page: Any
+    complaints: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+
+    def count(self, pattern: str) -> str:
+        """The line that says how many examples are shown, once it matches."""
+        from playwright.sync_api import expect
+
+        line = self.page.locator("#x-count")
+        expect(line).to_have_text(re.compile(pattern))
+        return str(line.inner_text())
+
+
+def opened(browser: Any, file: Path, width: int = 1280, **options: Any) -> Opened:
+    context = browser.new_context(viewport={"width": width, "height": 900}, **options)
+    found = Opened(context.new_page())
+    found.page.on("console", lambda message: found.complaints.append(message.text))
+    found.page.on("pageerror", lambda error: found.complaints.append(str(error)))
+    found.page.on("request", lambda request: found.requests.append(request.url))
+    found.page.goto(file.as_uri())
+    return found
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return written(tmp_path_factory.mktemp("plain"))
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return written(tmp_path_factory.mktemp("hostile"), hostile=True, seeds=(0, 1), extra_output=1_000_000)
+
+
+def written(folder: Path, **options: Any) -> Path:
+    run = write_run(folder / "run", **options)
+    file = folder / "report.html"
+    file.write_text(html(load(run)), encoding="utf-8")
+    return file
+
+
+def wrong_and_right(run: Path, cell: str) -> list[bool]:
+    results = load(run)
+    task = results.tasks[results.cells[cell].task]
+    return [score >= task.correct_at for score in results.cells[cell].scores(task.primary.name)]
+
+
+# --- filters ---------------------------------------------------------------------------------
+
+
+def test_the_first_examples_are_shown_page_by_page(browser: Any, plain: Path) -> None:
+    report = opened(browser, plain)
+    assert report.count("examples") == "1 to 10 of 48 examples"
+    report.page.click("#x-next")
+    assert report.count("^11") == "11 to 20 of 48 examples"
+    assert report.page.locator("#x-list article").count() == 10
+
+
+def test_text_is_found_in_inputs_references_and_outputs(browser: Any, plain: Path) -> None:
+    report = opened(browser, plain)
+    report.count("examples")
+    report.page.fill("#x-text", "GHENT")
+    report.count("of 6 examples, 48 in all")
+    assert "Ghent" in report.page.locator("#x-list article").first.inner_text()
+
+
+def test_x_right_and_y_wrong_shows_exactly_those_examples(browser: Any, plain: Path) -> None:
+    report = opened(browser, plain)
+    report.count("examples")
+    report.page.select_option("#x-mode", "pair")
+    report.page.select_option("#x-right", "lora")
+    report.page.select_option("#x-wrong", "zero-shot")
+    cells = [f"support_intents--{name}" for name in ("lora--s0", "zero-shot")]
+    lora, zero = (wrong_and_right(plain.parent / "run", cell) for cell in cells)
+    wanted = sum(a and not b for a, b in zip(lora, zero, strict=True))
+    report.count(f"of {wanted} examples")
+
+
+def test_all_wrong_shows_examples_that_no_strategy_got_right(browser: Any, plain: Path) -> None:
+    report = opened(browser, plain)
+    report.count("examples")
+    report.page.select_option("#x-task", "1")
+    report.page.select_option("#x-mode", "wrong")
+    report.count("in all")
+    assert report.page.locator("#x-list .verdict.no").count() > 0
+    assert report.page.locator("#x-list .verdict.yes").count() == 0
+
+
+def test_examples_can_be_chosen_by_their_reference(browser: Any, plain: Path) -> None:
+    report = opened(browser, plain)
+    report.count("examples")
+    report.page.select_option("#x-label", "refund")
+    report.count("in all")
+    articles = report.page.locator("#x-list article")
+    assert {"refund"} == {a.locator("p.data").last.inner_text() for a in articles.all()}
+
+
+def test_all_tasks_can_be_searched_at_once(browser: Any, plain: Path) -> None:
+    report = opened(browser, plain)
+    report.count("examples")
+    report.page.select_option("#x-task", "all")
+    report.count("of 144 examples")
+
+
+def test_a_link_in_the_table_shows_what_was_won_against_the_reference(browser: Any, plain: Path) -> None:
+    report = opened(browser, plain)
+    report.count("examples")
+    link = report.page.locator('#task-2 a[data-right="rag"]')
+    link.click()
+    report.count("in all")
+    assert report.page.locator("#x-task").input_value() == "1"
+    assert report.page.locator("#x-right").input_value() == "rag"
+
+
+def test_shown_passages_open_on_demand(browser: Any, plain: Path) -> None:
+    report = opened(browser, plain)
+    report.count("examples")
+    report.page.select_option("#x-task", "1")
+    passages = report.page.locator("#x-list details").first
+    passages.locator("summary").click()
+    assert passages.locator("p").count() == 3
+
+
+def test_seeds_that_answered_alike_share_a_line(browser: Any, hostile: Path) -> None:
+    report = opened(browser, hostile)
+    report.count("examples")
+    assert "all 2 seeds" in report.page.locator("#x-list").inner_text()
+
+
+def test_filters_and_pages_can_be_used_by_keyboard(browser: Any, plain: Path) -> None:
+    report = opened(browser, plain)
+    report.count("examples")
+    report.page.locator("#x-next").focus()
+    report.page.keyboard.press("Enter")
+    assert report.count("^11") == "11 to 20 of 48 examples"
+
+
+# --- hostile data ----------------------------------------------------------------------------
+
+
+def test_hostile_data_executes_nothing(browser: Any, hostile: Path) -> None:
+    report = opened(browser, hostile)
+    report.count("examples")
+    for task in ("0", "1", "2"):
+        report.page.select_option("#x-task", task)
+        report.count("examples")
+        for box in report.page.locator("#x-list details > summary").all()[:3]:
+            box.click()
+    assert report.page.evaluate("window.hacked") is None
+
+
+def test_hostile_data_is_shown_as_it_is(browser: Any, hostile: Path) -> None:
+    report = opened(browser, hostile)
+    report.count("examples")
+    assert HOSTILE[0] in report.page.locator("#x-list").inner_text()
+
+
+def test_an_output_of_a_megabyte_is_cut_with_a_note(browser: Any, hostile: Path) -> None:
+    report = opened(browser, hostile)
+    report.count("examples")
+    note = report.page.locator("#x-list .note").first.inner_text()
+    assert re.search(r"99\d,\d{3} more characters in cells/.*/predictions.jsonl", note)
+    assert hostile.stat().st_size < 1_000_000
+
+
+@pytest.mark.parametrize("name", ["plain", "hostile"])
+def test_nothing_is_requested_and_nothing_complains(
+    browser: Any, name: str, request: pytest.FixtureRequest
+) -> None:
+    file = request.getfixturevalue(name)
+    report = opened(browser, file)
+    report.count("examples")
+    report.page.select_option("#x-task", "all" if name == "plain" else "1")
+    report.count("examples")
+    assert report.complaints == []
+    assert [url for url in report.requests if not url.startswith(("file:", "data:"))] == []
+    assert len([url for url in report.requests if url.startswith("file:")]) == 1
+
+
+def test_the_policy_stops_a_request_that_something_would_make(browser: Any, plain: Path) -> None:
+    report = opened(browser, plain)
+    said = report.page.evaluate("fetch('http://127.0.0.1:9/').then(() => 'sent', () => 'refused')")
+    assert said == "refused"
+    assert any("Content Security Policy" in line for line in report.complaints)
+
+
+# --- looks -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", [320, 400, 800, 1280, 1600])
+@pytest.mark.parametrize("name", ["plain", "hostile"])
+def test_the_page_never_scrolls_sideways(
+    browser: Any, name: str, width: int, request: pytest.FixtureRequest
+) -> None:
+    report = opened(browser, request.getfixturevalue(name), width)
+    report.count("examples")
+    assert report.page.evaluate("document.documentElement.scrollWidth") == width
+
+
+@pytest.mark.parametrize(("width", "shown", "hidden"), [(400, "narrow", "wide"), (1280, "wide", "narrow")])
+def test_the_plot_that_fits_is_shown(browser: Any, plain: Path, width: int, shown: str, hidden: str) -> None:
+    report = opened(browser, plain, width)
+    assert report.page.locator(f"svg.{shown}").first.is_visible()
+    assert not report.page.locator(f"svg.{hidden}").first.is_visible()
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+def test_labels_in_the_plots_do_not_overlap(browser: Any, plain: Path, width: int) -> None:
+    report = opened(browser, plain, width)
+    overlaps = report.page.evaluate(
+        """() => [...document.querySelectorAll("svg.figure")].flatMap((figure) => {
+            const texts = [...figure.querySelectorAll("text")];
+            const boxes = texts.map((t) => [t.textContent, t.getBoundingClientRect()]);
+            return boxes.flatMap(([a, p], i) => boxes.slice(i + 1).filter(([b, q]) =>
+                p.width && q.width && Math.min(p.right, q.right) - Math.max(p.left, q.left) > 1 &&
+                Math.min(p.bottom, q.bottom) - Math.max(p.top, q.top) > 3).map(([b]) => `${a} over ${b}`));
+        })"""
+    )
+    assert overlaps == []
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_text_contrast_is_at_least_aa(browser: Any, plain: Path, theme: str) -> None:
+    report = opened(browser, plain, color_scheme=theme)
+    report.count("examples")
+    poor = report.page.evaluate(CONTRAST)
+    assert poor == []
+
+
+def test_without_javascript_tables_plots_and_first_examples_are_there(browser: Any, plain: Path) -> None:
+    report = opened(browser, plain, java_script_enabled=False)
+    assert report.page.locator("table.results").count() == 3
+    assert report.page.locator("svg.wide").first.is_visible()
+    assert report.page.locator("article.example").count() == 30
+    assert not report.page.locator("#explorer").is_visible()
+
+
+#: Texts whose contrast with their background is under 4.5 (WCAG 2.2, 1.4.3); backgrounds here are opaque.
+CONTRAST = """() => {
+  const channels = (c) => c.match(/[\\d.]+/g).map(Number);
+  const light = (c) => {
+    const linear = (v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+    const [r, g, b] = channels(c).map((v) => linear(v / 255));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const behind = (node) => {
+    for (let n = node; n; n = n.parentElement) {
+      const c = channels(getComputedStyle(n).backgroundColor);
+      if (c.length === 3 || c[3] > 0) return getComputedStyle(n).backgroundColor;
+    }
+    return "rgb(255, 255, 255)";
+  };
+  const poor = new Set();
+  for (const node of document.querySelectorAll("body *")) {
+    const own = [...node.childNodes].some((n) => n.nodeType === 3 && n.data.trim());
+    if (!own || !node.getClientRects().length) continue;
+    if (node.disabled || node.closest("option, script, noscript")) continue;
+    const style = getComputedStyle(node), ink = node.closest("svg") ? style.fill : style.color;
+    const [a, b] = [light(ink), light(behind(node))].sort((x, y) => y - x);
+    if ((a + 0.05) / (b + 0.05) < 4.5) poor.add(node.outerHTML.slice(0, 80));
+  }
+  return [...poor];
+}"""

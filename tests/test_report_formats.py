@@ -1,0 +1,116 @@
+"""The reports for other programs and for pasting: CSV, JSON, Markdown."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+
+import pandas as pd
+import pytest
+from breakeven.harness import registry
+from breakeven.harness.results import Results, load
+from breakeven.reports.csv import csv
+from breakeven.reports.json import json as as_json
+from breakeven.reports.md import md
+from run_fixture import write_run
+from run_fixture_data import HOSTILE
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    return load(write_run(tmp_path_factory.mktemp("run")))
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    return load(write_run(tmp_path_factory.mktemp("hostile"), hostile=True))
+
+
+def test_all_four_reports_are_found_by_name() -> None:
+    assert {"html", "md", "csv", "json"} <= set(registry.providers("reporters"))
+
+
+# --- CSV -------------------------------------------------------------------------------------
+
+
+def test_csv_has_a_line_for_each_line_of_the_tables(results: Results) -> None:
+    table = pd.read_csv(io.StringIO(csv(results)))
+    assert list(zip(table["task"], table["strategy"], strict=True)) == [
+        (task, row.label) for task, rows in results.tables.items() for row in rows
+    ]
+
+
+def test_csv_numbers_are_unrounded(results: Results) -> None:
+    table = pd.read_csv(io.StringIO(csv(results))).set_index(["task", "strategy"])
+    row = next(r for r in results.tables["handbook_qa"] if r.strategy == "rag")
+    assert row.quality == pytest.approx(table.loc[("handbook_qa", "rag"), "quality"], abs=1e-15)
+
+
+def test_csv_keeps_a_failed_strategy_with_its_reason_and_without_numbers(results: Results) -> None:
+    table = pd.read_csv(io.StringIO(csv(results))).set_index(["task", "strategy"])
+    failed = table.loc[("recipe_ingredients", "lora")]
+    assert (failed["state"], math.isnan(failed["quality"])) == ("failed", True)
+    assert "did not fit" in str(failed["reason"])
+
+
+def test_csv_of_hostile_data_is_still_one_record_a_line_of_the_table(hostile: Results) -> None:
+    table = pd.read_csv(io.StringIO(csv(hostile)))
+    assert len(table) == sum(len(rows) for rows in hostile.tables.values())
+
+
+# --- JSON ------------------------------------------------------------------------------------
+
+
+def test_json_rows_are_those_of_the_csv(results: Results) -> None:
+    rows = json.loads(as_json(results))["tasks"]["handbook_qa"]["rows"]
+    columns = csv(results).splitlines()[0].split(",")
+    assert [list(row) for row in rows] == [columns] * len(rows)
+
+
+def test_json_says_what_came_out_in_words(results: Results) -> None:
+    task = json.loads(as_json(results))["tasks"]["handbook_qa"]
+    assert task["answer"]["text"].startswith("rag+lora scored best: 0.")
+
+
+def test_json_has_every_output_word_for_word(hostile: Results) -> None:
+    task = json.loads(as_json(hostile))["tasks"]["support_intents"]
+    assert task["examples"][2]["input"]["text"] == HOSTILE[2]
+
+
+def test_json_books_unknown_amounts_as_null(results: Results) -> None:
+    cells = json.loads(as_json(results))["tasks"]["handbook_qa"]["cells"]
+    joules = next(c["ledger"]["serve"]["joules"] for c in cells if c["strategy"] == "zero-shot")
+    assert joules == {"value": None, "status": "unknown"}
+
+
+def test_json_without_examples_has_no_text_of_the_test_data(results: Results) -> None:
+    assert "hearing loop" not in as_json(results, examples=False)
+
+
+def test_json_of_broken_text_can_be_written_as_utf8(hostile: Results) -> None:
+    as_json(hostile).encode("utf-8")
+
+
+# --- Markdown --------------------------------------------------------------------------------
+
+
+def test_markdown_has_a_table_of_equal_width_for_each_task(results: Results) -> None:
+    tables = [block for block in md(results).split("\n\n") if block.startswith("|")]
+    assert len(tables) == len(results.tasks)
+    assert {line.count("|") for table in tables for line in table.splitlines()} == {12}
+
+
+def test_markdown_shows_quality_with_its_interval(results: Results) -> None:
+    row = next(r for r in results.tables["handbook_qa"] if r.strategy == "rag")
+    assert row.interval is not None
+    assert f"| rag | {row.quality:.3f} | {row.interval.low:.3f}–{row.interval.high:.3f} |" in md(results)
+
+
+def test_markdown_says_what_failed_and_why(results: Results) -> None:
+    assert "- lora: failed: the adapter did not fit: 9.1 GB needed" in md(results)
+
+
+def test_markdown_of_hostile_text_holds_no_markup(hostile: Results) -> None:
+    assert "\\<script\\>window.hacked" in md(hostile)
+    assert "<script" not in md(hostile).replace("\\<script", "")
