@@ -76,7 +76,7 @@ def make_task(
     # one call, so that an id given in two splits is found
     made = iter(rows_and_documents.examples(everything, columns, labels))
     given = {split: tuple(next(made) for _ in rows) for split, rows in by_split.items()}
-    template = _default_template(columns) if input_template is None else input_template
+    template = default_template(columns) if input_template is None else input_template
     _check_template(template, columns)
     cut, note = _complete(given, sizes or {}, seed, labels is not None)
     note["from"] = ", ".join(dict.fromkeys(origin))
@@ -309,7 +309,7 @@ def _complete(
     return result, {"made": list(make), **made.to_json()}
 
 
-def _default_template(columns: Columns) -> str:
+def default_template(columns: Columns) -> str:
     """The input as it stands: one field bare, several with their names; chat messages need no template."""
     if set(columns.input) == {"messages"}:
         return ""
