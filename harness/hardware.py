@@ -129,6 +129,21 @@ def peak_memory(device: str = "cpu") -> int | None:
     return int(peak if sys.platform == "darwin" else peak * 1024)
 
 
+def available_memory(device: str = "cpu") -> int:
+    """Bytes that can still be taken: on a CUDA device, or in this machine within its container's limit."""
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.mem_get_info(device)[0])
+    free = int(psutil.virtual_memory().available)
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit, used = ((group / f"memory.{name}").read_text().strip() for name in ("max", "current"))
+        return free if limit == "max" else min(free, int(limit) - int(used))
+    except (OSError, ValueError):
+        return free
+
+
 # --- bfloat16 ------------------------------------------------------------------------------------
 
 

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any
 
+from breakeven.harness.engines._cache import growing_cache
+
 PACKED_TOKENS = 2048  # most choice tokens in one pass
 
 Forward = Callable[..., Any]
@@ -30,9 +32,8 @@ def score(
     if not packed:
         return [_plain(prompt, choice, forward, device) for choice in choices]
     import torch
-    from transformers import DynamicCache
 
-    cache = DynamicCache(config=config)
+    cache = growing_cache(config)
     out = forward(
         input_ids=torch.tensor([prompt], device=device),
         past_key_values=cache,
@@ -110,7 +111,10 @@ def _groups(choices: Sequence[list[int]]) -> Iterator[list[list[int]]]:
 
 
 def takes_packed_rows(forward: Forward, config: Any, device: str, tolerance: float) -> bool:
-    """Whether packing gives this model the scores that plain reading gives: tried once, on a few tokens."""
+    """Whether packing gives this model the scores that plain reading gives: tried once, on a few tokens.
+
+    `tolerance` is in nats per token.
+    """
     text = config.get_text_config(decoder=True)
     kinds = set(getattr(text, "layer_types", None) or ["full_attention"])
     if kinds != {"full_attention"} or getattr(text, "sliding_window", None):
@@ -122,4 +126,4 @@ def takes_packed_rows(forward: Forward, config: Any, device: str, tolerance: flo
     except (ValueError, TypeError, RuntimeError, IndexError, AttributeError):
         return False
     wanted = score(prompt, choices, forward, config, device, packed=False)
-    return all(abs(a - b) <= tolerance * (1 + abs(b)) for a, b in zip(got, wanted, strict=True))
+    return all(abs(a - b) <= tolerance * len(c) for a, b, c in zip(got, wanted, choices, strict=True))

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from breakeven.harness.contracts import Completion, Request, Usage
+from breakeven.harness.engines._cache import growing_cache
 from breakeven.harness.engines._tokens import Tokens
 
 Forward = Callable[..., Any]
+KEEP = 0.75  # the batch shrinks once no more than this share of its rows is unfinished
 
 
 @dataclass(slots=True)
@@ -68,19 +70,12 @@ def generate(
 ) -> Iterator[Completion]:
     """Answer a batch, each row as it finishes. `forward` runs the model on keyword inputs."""
     import torch
-    from transformers import DynamicCache
 
-    width = max(len(row.prompt) for row in rows)
-    ids = torch.full((len(rows), width), tokens.pad_id)
-    mask = torch.zeros((len(rows), width), dtype=torch.long)
-    for i, row in enumerate(rows):
-        ids[i, width - len(row.prompt) :] = torch.tensor(row.prompt)
-        mask[i, width - len(row.prompt) :] = 1
-    ids, mask = ids.to(device), mask.to(device)
+    ids, mask = _left_padded([row.prompt for row in rows], tokens.pad_id, device)
     places = (mask.cumsum(-1) - 1).clamp(min=0)
-    cache = DynamicCache(config=config)
-    live = list(rows)
-    while live:
+    cache = growing_cache(config)
+    live: list[Row | None] = list(rows)  # None: finished, its line computes nothing anybody reads
+    while True:
         start = time.perf_counter()
         out = forward(
             input_ids=ids,
@@ -91,36 +86,49 @@ def generate(
             logits_to_keep=1,
         )
         chosen = _choose(out.logits[:, -1], live)
-        share = (time.perf_counter() - start) / len(live)
         finished = []
-        for row, token in zip(live, chosen, strict=True):
-            row.seconds += share
-            finished.append(row.accept(token, tokens))
-        yield from (row.completion() for row, done in zip(live, finished, strict=True) if done)
-        if all(finished):
-            return
-        start = time.perf_counter()
-        kept = [i for i, done in enumerate(finished) if not done]
-        ids = torch.tensor([[chosen[i]] for i in kept], device=device)
-        if any(finished):
-            live = [live[i] for i in kept]
-            index = torch.tensor(kept, device=device)
+        for i, slot in enumerate(live):
+            if slot is not None and slot.accept(chosen[i], tokens):
+                finished.append(slot)
+                live[i] = None
+        left = [i for i, row in enumerate(live) if row is not None]
+        places = places[:, -1:] + 1
+        if left and len(left) <= KEEP * len(live):
+            index = torch.tensor(left, device=device)
             cache.batch_select_indices(index)
             mask, places = mask[index], places[index]
-        mask = torch.cat([mask, mask.new_ones((len(live), 1))], dim=1)
-        places = places[:, -1:] + 1
-        share = (time.perf_counter() - start) / len(live)
-        for row in live:
-            row.seconds += share
+            live, chosen = [live[i] for i in left], [chosen[i] for i in left]
+        ids = torch.tensor(chosen, device=device)[:, None]
+        mask = torch.cat([mask, mask.new_ones((len(mask), 1))], dim=1)
+        share = (time.perf_counter() - start) / (len(finished) + len(left))
+        for worker in (*finished, *(row for row in live if row is not None)):
+            worker.seconds += share
+        for done in finished:
+            yield done.completion()
+        if not left:
+            return
 
 
-def _choose(logits: Any, rows: Sequence[Row]) -> list[int]:
+def _left_padded(prompts: Sequence[list[int]], pad_id: int, device: str) -> tuple[Any, Any]:
+    """(token ids, attention mask), both (rows, longest prompt), the prompts flush right."""
+    import torch
+
+    width = max(map(len, prompts))
+    ids = torch.full((len(prompts), width), pad_id)
+    mask = torch.zeros((len(prompts), width), dtype=torch.long)
+    for i, prompt in enumerate(prompts):
+        ids[i, width - len(prompt) :] = torch.tensor(prompt)
+        mask[i, width - len(prompt) :] = 1
+    return ids.to(device), mask.to(device)
+
+
+def _choose(logits: Any, rows: Sequence[Row | None]) -> list[int]:
     """The next token of each row: the likeliest at temperature 0, else drawn with the row's own stream."""
     import torch
 
     chosen: list[int] = logits.argmax(-1).tolist()
     for i, row in enumerate(rows):
-        if row.request.temperature > 0:
+        if row is not None and row.request.temperature > 0:
             chances = torch.softmax(logits[i].float().cpu() / row.request.temperature, -1)
             chosen[i] = int(torch.multinomial(chances, 1, generator=row.random))
     return chosen

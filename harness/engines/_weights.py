@@ -20,6 +20,8 @@ from breakeven.harness.errors import OutOfMemory, UserError
 
 KEPT_ADAPTERS = 8  # loaded at the same time; the least recently used one goes first
 
+AdapterKey = tuple[str, int, int]
+
 _loaded: dict[tuple[str, str, str, bool], SharedModel] = {}
 _loading = threading.Lock()
 
@@ -119,9 +121,12 @@ class SharedModel:
         self.base = base
         self.lock = threading.RLock()
         self._peft: Any = None
-        self._names: OrderedDict[Path, str] = OrderedDict()
-        self._active: Path | None = None
+        self._names: OrderedDict[AdapterKey, str] = OrderedDict()
+        self._active: AdapterKey | None = None
         self._count = 0
+        # The head reads the last position only. That slice is not contiguous, for which torch would copy
+        # the whole head once a row: half of the time of a batch of sixteen.
+        base.get_output_embeddings().register_forward_pre_hook(lambda _, given: (given[0].contiguous(),))
         takes = inspect.signature(base.forward).parameters
         self._ignored = {k for k in ("logits_to_keep", "position_ids") if k not in takes}
 
@@ -137,6 +142,30 @@ class SharedModel:
             self._activate(adapter)
             return self.base(**{k: v for k, v in inputs.items() if k not in self._ignored})
 
+    def check_room(self, rows: int, prompt: int, new: int, device: str) -> None:
+        """Refuse a batch of several rows that cannot fit, before the system kills the whole program for it.
+
+        Counts keys and values, one layer's activations over the prompts and the output scores; CUDA
+        tells by itself.
+
+        Raises:
+            OutOfMemory: with the two sizes.
+        """
+        if rows == 1 or device != "cpu":
+            return
+        text = self.base.config.get_text_config(decoder=True)
+        width, size = text.hidden_size, self.base.dtype.itemsize
+        heads = getattr(text, "num_attention_heads", 1)
+        head = getattr(text, "head_dim", None) or width // heads
+        kept = 2 * text.num_hidden_layers * (getattr(text, "num_key_value_heads", None) or heads) * head
+        passing = 6 * width + 3 * (getattr(text, "intermediate_size", None) or 4 * width)
+        needed = rows * ((prompt + new) * kept * size + prompt * passing * size + text.vocab_size * 4)
+        free = hardware.available_memory(device)
+        if needed > free:
+            raise OutOfMemory(
+                f"{rows} requests need {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free"
+            )
+
     def bare(self) -> Any:
         """The base model as it was loaded: no adapter modules, eval mode, no gradients."""
         with self.lock:
@@ -144,51 +173,51 @@ class SharedModel:
             return self.base
 
     def _activate(self, adapter: Path | None) -> None:
-        if adapter is not None:
-            adapter = adapter.resolve()
-        if self._peft is None and adapter is None:
+        key = None if adapter is None else _adapter_key(adapter)
+        if key == self._active and (self._peft is not None or not self._wrapped_by_others()):
             return
-        if adapter == self._active and self._peft is not None:
-            return
-        if adapter is None:
-            self._peft.base_model.disable_adapter_layers()
+        if self._peft is None:
+            self._unwrap()
+        if adapter is None or key is None:
+            if self._peft is not None:
+                self._peft.base_model.disable_adapter_layers()
         else:
-            if adapter not in self._names:
-                self._load_adapter(adapter)
-            self._names.move_to_end(adapter)
+            if key not in self._names:
+                self._load_adapter(adapter, key)
+            self._names.move_to_end(key)
             self._peft.base_model.enable_adapter_layers()
-            self._peft.set_adapter(self._names[adapter])
+            self._peft.set_adapter(self._names[key])
             self._peft.eval().requires_grad_(False)
-        self._active = adapter
+        self._active = key
 
-    def _load_adapter(self, adapter: Path) -> None:
+    def _wrapped_by_others(self) -> bool:
+        """Whether a trainer that failed has left its adapter or its training mode behind."""
+        return self.base.training or hasattr(self.base, "peft_config")
+
+    def _load_adapter(self, adapter: Path, key: AdapterKey) -> None:
         from peft import PeftModel
 
-        if not (adapter / "adapter_config.json").is_file() or not any(adapter.glob("*.safetensors")):
-            raise UserError(
-                "this folder holds no PEFT adapter",
-                file=adapter,
-                hint="An adapter folder has adapter_config.json and adapter_model.safetensors",
-            )
         self._count += 1
         name = f"adapter{self._count}"
+        as_base = {"autocast_adapter_dtype": False}  # the base's dtype, as autocast multiplies in training
         try:
             if self._peft is None:
-                self._peft = PeftModel.from_pretrained(self.base, adapter, adapter_name=name)
+                self._peft = PeftModel.from_pretrained(self.base, adapter, adapter_name=name, **as_base)
             else:
                 if len(self._names) >= KEPT_ADAPTERS:
                     _, oldest = self._names.popitem(last=False)
                     self._peft.delete_adapter(oldest)
-                self._peft.load_adapter(adapter, adapter_name=name)
+                self._peft.load_adapter(adapter, adapter_name=name, **as_base)
         except (ValueError, RuntimeError, KeyError) as error:
             self._unwrap()
             raise UserError(
                 f"the adapter does not fit the model: {str(error).splitlines()[0]}", file=adapter
             ) from error
-        self._names[adapter] = name
+        self._names[key] = name
 
     def _unwrap(self) -> None:
         from peft.tuners.tuners_utils import BaseTunerLayer
+        from peft.utils.other import AuxiliaryTrainingWrapper
 
         self._peft, self._active = None, None
         self._names.clear()
@@ -196,12 +225,29 @@ class SharedModel:
             if isinstance(module, BaseTunerLayer):
                 parent = self.base.get_submodule(path.rpartition(".")[0])
                 setattr(parent, path.rpartition(".")[2], module.get_base_layer())
+            elif isinstance(module, AuxiliaryTrainingWrapper):
+                parent = self.base.get_submodule(path.rpartition(".")[0])
+                setattr(parent, path.rpartition(".")[2], module.original_module)
         for leftover in ("peft_config", "_hf_peft_config_loaded"):
             if leftover in self.base.__dict__:
                 delattr(self.base, leftover)
         if self.base.supports_gradient_checkpointing:
             self.base.gradient_checkpointing_disable()
         self.base.eval().requires_grad_(False)
+
+
+def _adapter_key(adapter: Path) -> AdapterKey:
+    """Where an adapter lies and when it was written, so that one trained anew is loaded anew."""
+    try:
+        (adapter / "adapter_config.json").stat()
+        seen = (adapter / "adapter_model.safetensors").stat()
+    except OSError as error:
+        raise UserError(
+            "this folder holds no PEFT adapter",
+            file=adapter,
+            hint="An adapter folder has adapter_config.json and adapter_model.safetensors",
+        ) from error
+    return str(adapter.resolve()), seen.st_mtime_ns, seen.st_size
 
 
 @contextmanager

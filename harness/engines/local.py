@@ -200,13 +200,15 @@ class LocalEngine:
         return True, prompt, sum(len(self._base._tokens.answer(choice)) for choice in request.choices)
 
     def _checked_prompt(self, request: Request) -> list[int]:
-        prompt = self._base._tokens.prompt(request)
+        tokens = self._base._tokens
+        prompt = tokens.prompt(request)
         if not prompt:
             raise UserError(f"request '{request.id}' is empty", hint="A prompt needs at least one token")
-        if len(prompt) >= self._context:
+        answer = max((len(tokens.answer(choice)) for choice in request.choices or ()), default=1)
+        if len(prompt) + answer > self._context:
             raise UserError(
-                f"request '{request.id}' has {len(prompt):,} tokens, the context of {self.model} is "
-                f"{self._context:,}",
+                f"request '{request.id}' has {len(prompt) + answer:,} tokens with room for its answer, the "
+                f"context of {self.model} is {self._context:,}",
                 hint="Use fewer or shorter demonstrations and passages, or a model with a longer context",
             )
         return prompt
@@ -228,6 +230,8 @@ class LocalEngine:
         if written:
             rows = [self._row(requests[i], prompts[i]) for i in written]
             config, device = shared.base.config, self._base._device
+            longest, room = max(len(row.prompt) for row in rows), max(row.room for row in rows)
+            shared.check_room(len(rows), longest, room, device)
             yield from _decoding.generate(rows, self._forward, config, self._base._tokens, device)
         for request, prompt in zip(requests, prompts, strict=True):
             if request.choices is not None:
@@ -264,6 +268,6 @@ class LocalEngine:
 
     @cached_property
     def _packed(self) -> bool:
-        tolerance = 1e-4 if self._dtype == "float32" else 0.05
+        tolerance = 1e-4 if self._dtype == "float32" else 0.05  # nats per token
         forward = self.adapt(None)._forward
         return _choices.takes_packed_rows(forward, self._shared.base.config, self._device, tolerance)
