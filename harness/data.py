@@ -111,7 +111,7 @@ def examples(rows: Sequence[Row], columns: Columns, choices: Sequence[str] | Non
 def labels(rows: Sequence[Row], columns: Columns) -> tuple[str, ...]:
     """The distinct answers of the rows, sorted: the choices of a task that says `choices: from data`."""
     _check_columns(rows, columns)
-    found = {str(r) for row in rows for r in _references(row, columns, None)} - {""}
+    found = {_label(r) for row in rows for r in _references(row, columns, None)} - {""}
     return tuple(sorted(found))
 
 
@@ -158,13 +158,18 @@ def _references(row: Row, columns: Columns, choices: Sequence[str] | None) -> tu
             raise _fault(row, "the row has no answer", columns.answer)
     if choices is None:
         return tuple(answers)
-    texts = [a if isinstance(a, str) else json.dumps(a, ensure_ascii=False) for a in answers]
+    texts = [_label(a) for a in answers]
     for text in texts:
         if text not in choices:
             near = difflib.get_close_matches(text, choices, n=1)
             hint = f"did you mean '{near[0]}'?" if near else f"the choices are {_shortened(choices)}"
             raise _fault(row, f"the label '{text}' is not among the choices", columns.answer, hint)
     return tuple(texts)
+
+
+def _label(answer: Json) -> str:
+    """A choice is a text: 3 is "3", true is "true"."""
+    return answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False)
 
 
 def _value(row: Row, column: str) -> Json:

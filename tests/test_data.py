@@ -252,6 +252,12 @@ def test_labels_are_the_distinct_answers_in_order() -> None:
     assert labels(rows, LABELLED) == ("milk", "tea")
 
 
+def test_numbers_and_truth_values_can_be_labels() -> None:
+    rows = [{"text": "a", "label": 3}, {"text": "b", "label": True}]
+    choices = labels(readers.read(rows)[""], LABELLED)
+    assert [e.references for e in made(rows, choices=choices)] == [("3",), ("true",)]
+
+
 def test_a_misspelt_column_suggests_the_nearest() -> None:
     error = refused(made, [{"txt": "a", "label": "x"}])
     assert error.field == "columns.input.text"

@@ -135,9 +135,9 @@ def _inside(row: Row, column: str) -> Row:
 
 
 def _room(characters: int, kind: Kind) -> int:
-    """Tokens for an answer of so many characters, at three a token with some to spare, in steps of eight."""
-    spare = 1.0 if kind == "choices" else 1.25
-    return max(8, 8 * math.ceil((characters / 3 * spare + 2) / 8))
+    """Tokens for an answer of so many characters, generously: two a token, one and a bit for numbers."""
+    needed = characters / 1.2 if kind == "number" else characters / 2
+    return max(8 if kind == "choices" else 16, 8 * math.ceil((needed + 2) / 8))
 
 
 def _text(value: Json) -> str:
