@@ -41,6 +41,6 @@ def recipe_ingredients() -> Task:
             "split": "split",
         },
         metrics=["set_f1", "exact_match"],
-        max_tokens=96,
+        max_tokens=64,
         correct_at=0.9,
     )
