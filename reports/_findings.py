@@ -22,6 +22,7 @@ from breakeven.reports._rows import (
     done,
     not_done,
     pulls,
+    reference_of,
     standing,
 )
 
@@ -87,7 +88,7 @@ def _lead(rows: Sequence[Row], missing: Sequence[Row], task: TaskResult) -> Find
         return _finding("nothing", "No strategy has a result.")
     if len(rows) == 1:
         return _finding("best", "Only ", Name(top.label), f" has a result: {_measured(top, task)}.")
-    reference = next((r for r in rows if r.is_reference), None)
+    reference = reference_of(rows)
     if reference is None:
         gone = next((r for r in missing if r.is_reference), None)
         why = (
@@ -151,7 +152,8 @@ def _close(rows: Sequence[Row], task: TaskResult) -> Iterator[Finding]:
     """Whom the best cannot be told from by looking at the intervals."""
     top = best(rows, task.primary)
     if top is not None:
-        near = [r for r in rows if r is not top and not r.is_reference and _overlap(r, top)]
+        apart = (top, reference_of(rows))
+        near = [r for r in rows if not any(r is other for other in apart) and _overlap(r, top)]
         if near:
             own = (
                 "its interval overlaps with that of "

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from breakeven.harness.results import CellResult, MetricInfo, Row
 from breakeven.reports import _format as f
 from breakeven.reports import _svg as svg
-from breakeven.reports._rows import family
+from breakeven.reports._rows import family, reference_of
 from markupsafe import Markup
 
 
@@ -63,16 +63,27 @@ class Shape:
     css: str
 
 
+#: Beyond so many strategies their names would overlap.
+MOST_NAMES = 10
+
 WIDE = Shape(760, 400, 56, 16, 32, 50, 12.5, 7, 64, "wide")
 NARROW = Shape(352, 330, 42, 8, 32, 48, 12.5, 4, 40, "narrow")
 
 
 def quality_against_cost(rows: Sequence[Row], metric: MetricInfo, currency: str) -> list[Markup]:
-    """The wide and the narrow drawing. Rows are numbered in the narrow one, from 1 in the order given."""
-    return [_scatter(rows, metric, cost_axis(rows, currency), shape) for shape in (WIDE, NARROW)]
+    """The wide and the narrow drawing. Where names have no room, rows are numbered as in the table."""
+    axis = cost_axis(rows, currency)
+    return [
+        _scatter(rows, metric, axis, shape, shape is NARROW or numbered(rows)) for shape in (WIDE, NARROW)
+    ]
 
 
-def _scatter(rows: Sequence[Row], metric: MetricInfo, axis: Axis, shape: Shape) -> Markup:
+def numbered(rows: Sequence[Row]) -> bool:
+    """Whether even the wide drawing has no room for names."""
+    return len(rows) > MOST_NAMES
+
+
+def _scatter(rows: Sequence[Row], metric: MetricInfo, axis: Axis, shape: Shape, numbered: bool) -> Markup:
     values = [axis.value(r) for r in rows]
     low, high = _range(rows, metric)
     y = svg.linear((low, high), (shape.height - shape.bottom, shape.top))
@@ -82,7 +93,7 @@ def _scatter(rows: Sequence[Row], metric: MetricInfo, axis: Axis, shape: Shape) 
         parts.append(svg.text(shape.left - 7, y(tick) + 4, _tick(tick), "tick", "end"))
     parts.append(svg.text(2, 13, _axis_name(metric), "axis-title"))
     taken: list[svg.Box] = []
-    reference = next((r for r in rows if r.is_reference), None)
+    reference = reference_of(rows)
     if reference is not None and reference.quality is not None:
         at = y(reference.quality)
         parts.append(svg.line(shape.left, at, shape.width - shape.right, at, "reference-line"))
@@ -98,8 +109,7 @@ def _scatter(rows: Sequence[Row], metric: MetricInfo, axis: Axis, shape: Shape) 
                 parts.append(svg.line(x - 3, end, x + 3, end, f"whisker {family(row)}"))
             taken.append(svg.Box(x - 3, min(y0, y1), x + 3, max(y0, y1)))
         taken.append(svg.Box(x - 8, at - 8, x + 8, at + 8))
-        wide = shape.css == "wide"
-        labels.append(svg.Label(x, at, _short(row.label) if wide else str(number)))
+        labels.append(svg.Label(x, at, str(number) if numbered else _short(row.label)))
     for row, x in zip(rows, xs, strict=True):
         assert row.quality is not None
         parts.append(svg.mark(family(row), x, y(row.quality), hollow=axis.estimated(row)))
@@ -113,66 +123,72 @@ def _scatter(rows: Sequence[Row], metric: MetricInfo, axis: Axis, shape: Shape) 
     return svg.picture(shape.width, shape.height, title, parts, shape.css)
 
 
+@dataclass(frozen=True, slots=True)
+class Band:
+    """A column of the x axis for the rows whose value has no place on a log scale: zero, or unknown."""
+
+    word: str
+    rows: list[int]
+    start: float
+    width: float
+
+    def x(self, position: int) -> float:
+        """Where the row at this position of the band is drawn."""
+        return self.start + self.width * (position + 1) / (len(self.rows) + 1)
+
+    @property
+    def middle(self) -> float:
+        return self.start + self.width / 2
+
+
 def _columns(values: Sequence[float | None], axis: Axis, shape: Shape) -> tuple[list[float], list[Markup]]:
-    """The x of each row, and the axis. Zero and unknown have columns of their own, left and right."""
+    """The x of each row, and the axis: a column for zero on the left, log scale, a column for unknown."""
+    left, right, base = shape.left, shape.width - shape.right, shape.height - shape.bottom
     known = [v for v in values if v]
-    zeros, unknown = (
-        [i for i, v in enumerate(values) if v == 0],
-        [i for i, v in enumerate(values) if v is None],
-    )
-    x0, x1 = shape.left, shape.width - shape.right
+    bands = _bands(values, axis, shape, bool(known))
     xs = [0.0] * len(values)
-    base = shape.height - shape.bottom
-    parts: list[Markup] = [svg.line(x0, base, x1, base, "axis")]
-    if not known and zeros and not unknown:
-        x0, x1 = _band(zeros, xs, parts, x0, x1, x1 - x0, axis.zero, base, shape, left=True)
-    elif not known and unknown and not zeros:
-        x0, x1 = _band(unknown, xs, parts, x0, x1, x1 - x0, "unknown", base, shape, left=False)
-    else:
-        if zeros:
-            width = shape.band + 14 * (len(zeros) - 1)
-            x0, x1 = _band(zeros, xs, parts, x0, x1, width, axis.zero, base, shape, left=True)
-        if unknown:
-            width = shape.band + 14 * (len(unknown) - 1)
-            x0, x1 = _band(unknown, xs, parts, x0, x1, width, "unknown", base, shape, left=False)
+    parts = [svg.line(left, base, right, base, "axis")]
+    words = []
+    for band in bands:
+        for position, i in enumerate(band.rows):
+            xs[i] = band.x(position)
+        parts.append(svg.text(band.middle, base + 17, band.word, "tick", "middle"))
+        words.append((band.middle, band.word))
+        border = band.start + band.width if band.start == left else band.start
+        if left < border < right:
+            parts.append(svg.line(border, shape.top, border, base + 6, "border"))
     if known:
+        start = max([left, *(b.start + b.width for b in bands if b.start == left)])
+        end = min([right, *(b.start for b in bands if b.start != left)])
         low, high = min(known) / 1.5, max(known) * 1.7
-        scale = svg.logarithmic((low, high), (x0, x1))
-        for tick in svg.log_ticks(low, high, max(2, round(shape.ticks * (x1 - x0) / shape.width))):
+        scale = svg.logarithmic((low, high), (start, end))
+        xs = [scale(v) if v else x for v, x in zip(values, xs, strict=True)]
+        for tick in svg.log_ticks(low, high, max(2, round(shape.ticks * (end - start) / shape.width))):
             parts.append(svg.line(scale(tick), base, scale(tick), base + 4, "axis"))
-            parts.append(svg.text(scale(tick), base + 17, axis.say(tick), "tick", "middle"))
-        for i, v in enumerate(values):
-            if v:
-                xs[i] = scale(v)
+            if all(_apart(scale(tick), axis.say(tick), *other) for other in words):
+                parts.append(svg.text(scale(tick), base + 17, axis.say(tick), "tick", "middle"))
+                words.append((scale(tick), axis.say(tick)))
     title = f"{axis.title}{', log scale' if known else ''}"
-    middle = (shape.left + shape.width - shape.right) / 2
-    parts.append(svg.text(middle, base + 38, title, "axis-title", "middle"))
+    parts.append(svg.text((left + right) / 2, base + 38, title, "axis-title", "middle"))
     return xs, parts
 
 
-def _band(
-    rows: list[int],
-    xs: list[float],
-    parts: list[Markup],
-    x0: float,
-    x1: float,
-    width: float,
-    word: str,
-    base: float,
-    shape: Shape,
-    *,
-    left: bool,
-) -> tuple[float, float]:
-    """Spread the rows over a column of their own at one end of the axis; returns what is left of the axis."""
-    width = min(width, x1 - x0)
-    start = x0 if left else x1 - width
-    for k, i in enumerate(rows):
-        xs[i] = start + width * (k + 1) / (len(rows) + 1)
-    parts.append(svg.text(start + width / 2, base + 17, word, "tick", "middle"))
-    border = start + width if left else start
-    if x0 < border < x1:
-        parts.append(svg.line(border, shape.top, border, base + 6, "border"))
-    return (start + width, x1) if left else (x0, start)
+def _bands(values: Sequence[float | None], axis: Axis, shape: Shape, scale: bool) -> list[Band]:
+    """The columns for zero and unknown; half of the axis at most where there is a scale, else all of it."""
+    left, right = shape.left, shape.width - shape.right
+    zero = [i for i, v in enumerate(values) if v == 0]
+    unknown = [i for i, v in enumerate(values) if v is None]
+    widths = [shape.band + 14 * (len(rows) - 1) if rows else 0.0 for rows in (zero, unknown)]
+    room = (right - left) / max(sum(widths), 1.0)
+    factor = min(1.0, room / 2) if scale else room
+    widths = [factor * width for width in widths]
+    found = [Band(axis.zero, zero, left, widths[0]), Band("unknown", unknown, right - widths[1], widths[1])]
+    return [band for band in found if band.rows]
+
+
+def _apart(x: float, text: str, other_x: float, other: str) -> bool:
+    """Whether two centred tick labels leave a gap between them."""
+    return abs(x - other_x) > svg.CHARACTER * 11.5 * (len(text) + len(other)) / 2 + 6
 
 
 def _range(rows: Sequence[Row], metric: MetricInfo) -> tuple[float, float]:
@@ -223,7 +239,7 @@ def interval_strip(row: Row, rows: Sequence[Row], metric: MetricInfo) -> Markup:
     x = svg.linear(_range(rows, metric), (4, width - 4))
     assert row.quality is not None
     parts = [svg.line(2, height / 2, width - 2, height / 2, "grid")]
-    reference = next((r for r in rows if r.is_reference), None)
+    reference = reference_of(rows)
     if reference is not None and reference.quality is not None:
         parts.append(svg.line(x(reference.quality), 0, x(reference.quality), height, "reference-line"))
     if row.interval is not None:

@@ -69,6 +69,11 @@ def not_done(results: Results, task: str) -> list[Row]:
     return [r for r in results.tables[task] if r.quality is None]
 
 
+def reference_of(rows: Sequence[Row]) -> Row | None:
+    """The row that the others are compared with: the first of the reference strategy that has a result."""
+    return next((r for r in rows if r.is_reference and r.quality is not None), None)
+
+
 def better(a: float, b: float, metric: MetricInfo) -> bool:
     return a > b if metric.higher_is_better else a < b
 
@@ -95,7 +100,7 @@ Standing = Literal["better", "worse", "undecided", "reference", "none"]
 
 def standing(row: Row, metric: MetricInfo) -> Standing:
     """How the row stands to the reference: beyond the interval of the difference, or within."""
-    if row.is_reference:
+    if row.is_reference and row.difference is None:
         return "reference"
     between = row.difference_interval
     if between is None:

@@ -14,7 +14,7 @@ from breakeven.harness.stats import Interval
 from breakeven.reports import _format as f
 from breakeven.reports import _provenance
 from breakeven.reports._findings import answer, effect
-from breakeven.reports._rows import best, done, family, lever_pairs, standing
+from breakeven.reports._rows import best, done, family, lever_pairs, reference_of, standing
 
 Facts = dict[str, Any]
 
@@ -41,8 +41,8 @@ def row_facts(results: Results, task: str, row: Row) -> Facts:
         "quality": row.quality,
         **_interval("quality", row.interval),
         "is_best": row is top,
-        "is_reference": row.is_reference,
-        "reference": results.reference,
+        "is_reference": row.is_reference and row.difference is None,
+        "reference": reference.label if (reference := reference_of(results.tables[task])) else None,
         "difference": row.difference,
         **_interval("difference", row.difference_interval),
         "standing": standing(row, info.primary) if row.quality is not None else None,

@@ -26,6 +26,7 @@ from breakeven.reports._rows import (
     lever_pairs,
     not_done,
     pulls,
+    reference_of,
     standing,
 )
 from markupsafe import Markup
@@ -136,6 +137,10 @@ class TaskView:
     missing: tuple[MissingView, ...]
     notes: tuple[str, ...]
     priced: str
+    reference: str
+    against: str
+    numbered: bool
+    hollow: bool
     plots: tuple[Markup, ...]
     families: tuple[tuple[Markup, str], ...]
     estimated: bool
@@ -168,6 +173,7 @@ def view(results: Results, name: str) -> TaskView:
     pairs = lever_pairs(results, name)
     top = best(rows, task.primary)
     lines = tuple(_row(r, i, rows, top, task, results.currency, notes) for i, r in enumerate(rows, 1))
+    reference = reference_of(rows)
     unpriced = [r for r in rows if r.cost_per_1000.value is None]
     trainings = (_training(r, name) for r in rows)
     return TaskView(
@@ -178,6 +184,10 @@ def view(results: Results, name: str) -> TaskView:
         missing=tuple(_missing(r) for r in not_done(results, name)),
         notes=tuple(notes.texts),
         priced=f"{len(rows) - len(unpriced)} of {len(rows)} priced" if unpriced else "",
+        reference=f.clean(reference.label) if reference else f.clean(results.reference),
+        against="tokens" if rows and len(unpriced) == len(rows) else "cost",
+        numbered=_plots.numbered(rows),
+        hollow=any(r.cost_per_1000.status == "estimated" for r in rows),
         plots=tuple(_plots.quality_against_cost(rows, task.primary, results.currency)) if rows else (),
         families=tuple(
             (_svg.symbol(k), FAMILY_WORDS[k]) for k in FAMILY_WORDS if any(family(r) == k for r in rows)
@@ -205,7 +215,7 @@ def _row(
 ) -> RowView:
     metric = task.primary
     between = row.difference_interval
-    difference = "" if row.difference is None or row.is_reference else f.signed(row.difference, metric)
+    difference = "" if row.difference is None else f.signed(row.difference, metric)
     said = [*row.notes, row.reason]
     said += [i.note for i in (row.interval, row.difference_interval) if i is not None]
     said += [c.note for c in (row.cost_per_1000, row.one_off)]
@@ -215,7 +225,7 @@ def _row(
         family=family(row),
         symbol=_svg.symbol(family(row)),
         is_best=row is top,
-        is_reference=row.is_reference,
+        is_reference=row.is_reference and row.difference is None,
         quality=f.quality(row.quality, metric),
         interval=f.interval(row.interval.low, row.interval.high, metric) if row.interval else f.UNKNOWN,
         strip=_plots.interval_strip(row, rows, metric),
@@ -233,7 +243,7 @@ def _row(
         p50=f.seconds(row.latency[0] if row.latency else None),
         p95=f.seconds(row.latency[1] if row.latency else None),
         training=f.seconds(row.training_seconds) if row.training_seconds else f.DASH,
-        notes=tuple(dict.fromkeys(notes.number(n) for n in said if n)),
+        notes=tuple(sorted({notes.number(n) for n in said if n})),
     )
 
 

@@ -20,7 +20,7 @@ def md(results: Results, *, examples: bool = True) -> str:
     """The tables. Examples are no part of it."""
     lines = [f"# {escaped(results.name)}", ""]
     for name in results.tasks:
-        lines += _task(results, view(results, name))
+        lines += _task(view(results, name))
     lines += [
         "Scores with 95 % intervals; ▲ ▼ better or worse than the reference beyond the interval of the "
         "paired difference, ○ undecided. ≈ estimated.",
@@ -30,7 +30,7 @@ def md(results: Results, *, examples: bool = True) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _task(results: Results, t: TaskView) -> Iterator[str]:
+def _task(t: TaskView) -> Iterator[str]:
     metric = t.task.primary
     yield f"## {escaped(t.name)}"
     yield ""
@@ -46,7 +46,7 @@ def _task(results: Results, t: TaskView) -> Iterator[str]:
                 "Strategy",
                 f"{escaped(metric.name)} {arrow}",
                 "95 %",
-                f"− {escaped(results.reference)}",
+                f"− {escaped(t.reference)}",
                 "95 %",
                 "Tokens in/out",
                 "Cost of 1,000",
