@@ -112,7 +112,7 @@ def language_warning(embedder: str, language: str) -> str | None:
 
 def _language(code: str) -> str:
     names = {"en": "English", "de": "German", "fr": "French", "es": "Spanish", "it": "Italian"}
-    return names.get(code, f"the language '{code}'")
+    return names.get(code.lower().split("-")[0], f"the language '{code}'")
 
 
 class _Encoded:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from breakeven.harness.energy import energy_meter
 from breakeven.harness.models import cache_folder, write_atomically
 
 PACKAGES = (
@@ -185,72 +186,3 @@ def _bf16_speed_up(rows: int = 256, width: int = 576, wide: int = 1536, repeats:
             seconds.append(time.perf_counter() - start)
         best[dtype] = min(seconds)
     return best[torch.float32] / best[torch.bfloat16]
-
-
-# --- energy --------------------------------------------------------------------------------------
-
-
-class EnergyMeter:
-    """Joules since it was made or last `reset`, from the machine's own counters.
-
-    Use as `meter = energy_meter()`; None means that no counter can be read, so energy is unknown.
-    """
-
-    def __init__(self, name: str, counters: list[Any]) -> None:
-        self.name = name
-        self._counters = counters
-        self._spent = [0.0] * len(counters)
-        self._last = [counter() for counter, _ in counters]
-
-    def joules(self) -> float:
-        """Joules so far, over all counters. Call more often than a counter wraps (RAPL: minutes to hours)."""
-        for i, (read, wraps_at) in enumerate(self._counters):
-            now = read()
-            step = now - self._last[i]
-            self._spent[i] += step if step >= 0 else step + wraps_at
-            self._last[i] = now
-        return sum(self._spent)
-
-    def reset(self) -> None:
-        self.joules()
-        self._spent = [0.0] * len(self._counters)
-
-
-def energy_meter(device: str = "cpu", powercap: Path = Path("/sys/class/powercap")) -> EnergyMeter | None:
-    """A meter of this machine's energy: NVML for a CUDA device, RAPL packages for the CPU, else None.
-
-    NVML's covers the GPU, RAPL's the processor packages; neither covers the rest of the machine, which is
-    why `name` says what was metered.
-    """
-    return _nvml_meter(device) if device.startswith("cuda") else _rapl_meter(powercap)
-
-
-def _rapl_meter(powercap: Path) -> EnergyMeter | None:
-    counters = []
-    for zone in sorted(powercap.glob("intel-rapl:*")):
-        if zone.name.count(":") != 1:  # a sub-zone: contained in its package
-            continue
-        file = zone / "energy_uj"
-        try:
-            int(file.read_text())
-            wraps_at = int((zone / "max_energy_range_uj").read_text()) / 1e6
-        except (OSError, ValueError):
-            return None
-        counters.append((lambda f=file: int(f.read_text()) / 1e6, wraps_at))
-    return EnergyMeter(f"RAPL, {len(counters)} packages", counters) if counters else None
-
-
-def _nvml_meter(device: str) -> EnergyMeter | None:
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByIndex(int(device.partition(":")[2] or 0))
-
-        def read() -> float:
-            return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1e3
-
-        read()
-    except Exception:  # no library, no driver, or a device without a counter: energy is unknown
-        return None
-    return EnergyMeter("NVML, the GPU alone", [(read, float("inf"))])

@@ -231,8 +231,9 @@ class SharedModel:
         for leftover in ("peft_config", "_hf_peft_config_loaded"):
             if leftover in self.base.__dict__:
                 delattr(self.base, leftover)
-        if self.base.supports_gradient_checkpointing:
-            self.base.gradient_checkpointing_disable()
+        if any(getattr(module, "gradient_checkpointing", False) for module in self.base.modules()):
+            names = ("activation_checkpointing_disable", "gradient_checkpointing_disable")  # new, old
+            next(off for name in names if (off := getattr(self.base, name, None)))()
         self.base.eval().requires_grad_(False)
 
 
