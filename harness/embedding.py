@@ -55,6 +55,18 @@ class SentenceEmbedder:
         """SHA-256 of the weights: part of the key of everything that is made from its vectors."""
         return models.digest(models.resolve(self.name))
 
+    @property
+    def context(self) -> int:
+        """Most tokens of a text that the model reads, the two it puts around every text included."""
+        return int(self._model.model.max_seq_length)
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each whole text, without those put around it, so that the parts of a text add up."""
+        if not texts:
+            return []
+        counted = self._model.model.tokenizer(list(texts), add_special_tokens=False, verbose=False)
+        return [len(ids) for ids in counted["input_ids"]]
+
     def encode(self, texts: Sequence[str], *, phase: Phase) -> np.ndarray:
         """(len(texts), dimension) float32, rows of length 1; books what it read under `phase`.
 

@@ -31,9 +31,18 @@ PACKAGES = (
 
 
 def physical_cores() -> int:
-    """Cores this process may use, hyper-threads not counted twice."""
+    """Cores this process may use: hyper-threads not counted twice, a container's CPU quota kept."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(allowed, psutil.cpu_count(logical=False) or allowed))
+    return max(1, min(allowed, psutil.cpu_count(logical=False) or allowed, _quota()))
+
+
+def _quota(file: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """Whole CPUs that the container's scheduler grants, a large number without a limit."""
+    try:
+        quota, period = file.read_text(encoding="utf-8").split()
+        return max(1, round(int(quota) / int(period)))
+    except (OSError, ValueError):  # no such file, or "max"
+        return 1 << 16
 
 
 def versions() -> dict[str, str]:

@@ -222,6 +222,8 @@ def _made_once(
         ) from error
     with _temporary_neighbour(folder) as unfinished:
         make(unfinished, say)
+        for path in (unfinished, *unfinished.iterdir()):  # a cache may be shared by several users
+            path.chmod(path.stat().st_mode | (0o055 if path.is_dir() else 0o044))
         try:
             unfinished.rename(folder)
         except OSError:
@@ -303,3 +305,22 @@ def _what_would_be_right(name: str) -> str:
     return (
         f"Known near names: {', '.join(near)}; or give a folder with config.json and *.safetensors, or {hub}"
     )
+
+
+def main(names: list[str]) -> int:
+    """`python -m breakeven.harness.models [NAME ...]`: fetch models now, the two defaults unless told."""
+    import sys
+
+    for name in names or [DEFAULT_MODEL, DEFAULT_EMBEDDER]:
+        try:
+            print(f"{name}: {resolve(name, say=lambda what: print(what, file=sys.stderr))}")
+        except UserError as error:
+            print(error, file=sys.stderr)
+            return 2
+    return 0
+
+
+if __name__ == "__main__":
+    import sys
+
+    sys.exit(main(sys.argv[1:]))

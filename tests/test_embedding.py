@@ -64,6 +64,12 @@ def test_a_text_too_long_is_billed_as_cut(embedder: SentenceEmbedder) -> None:
     assert billed(embedder, "word " * 1000).total("embedded_tokens").value == 256
 
 
+def test_the_tokens_of_a_texts_parts_add_up(embedder: SentenceEmbedder) -> None:
+    first, second = "Where is my card? ", "It was lost. " * 200
+    assert embedder.count_tokens([first + second]) == [sum(embedder.count_tokens([first, second]))]
+    assert embedder.count_tokens([second])[0] > embedder.context
+
+
 def test_a_repeated_text_is_billed_again_with_the_seconds_it_would_take(embedder: SentenceEmbedder) -> None:
     text = "a text that nobody asked for before"
     first, second = billed(embedder, text), billed(embedder, text)

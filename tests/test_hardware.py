@@ -17,6 +17,13 @@ def test_the_machine_is_described_in_json(capsys: Any) -> None:
     assert seen["cpu"]
 
 
+def test_a_containers_cpu_quota_limits_the_cores(tmp_path: Path) -> None:
+    (tmp_path / "cpu.max").write_text("250000 100000\n")
+    assert hardware._quota(tmp_path / "cpu.max") == 2
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    assert hardware._quota(tmp_path / "cpu.max") > 1000
+
+
 def test_versions_name_what_decides_a_result() -> None:
     assert {"python", "torch", "transformers", "peft", "sentence-transformers"} <= set(hardware.versions())
 

@@ -272,6 +272,19 @@ def test_a_disk_that_fills_up_half_way_is_told_in_one_sentence(
     assert not left_behind(cache)
 
 
+def test_fetching_by_hand_prints_the_folder(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    folder = model_folder(tmp_path / "mine")
+    assert models.main([str(folder)]) == 0
+    assert str(folder) in capsys.readouterr().out
+
+
+def test_fetching_by_hand_what_is_not_there_ends_with_code_2_and_one_sentence(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert models.main(["smollm3"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
 @pytest.mark.model
 def test_the_default_models_tokenizer_splits_digits_as_in_its_training() -> None:
     from transformers import AutoTokenizer
