@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ import torch
 import trainer_tiny as tiny
 from breakeven.baselines.trainers._checkpoint import CHECKPOINT, LOG
 from breakeven.harness.contracts import TrainingResult
+from breakeven.harness.errors import DiskError
 
 SETTINGS: dict[str, Any] = {"dropout": 0.1, "checkpoint_steps": 3}
 
@@ -94,9 +97,10 @@ def test_an_unbroken_training_lost_nothing(unbroken: tuple[Path, TrainingResult]
 
 
 def test_a_finished_training_called_again_trains_no_step(tmp_path: Path) -> None:
-    first = tiny.train(tmp_path, **SETTINGS)
+    settings = {"dropout": 0.1, "checkpoint_steps": 1000}
+    first = tiny.train(tmp_path, **settings)
     steps: list[str] = []
-    again = tiny.train(tmp_path, progress=lambda done, total, what: steps.append(what), **SETTINGS)
+    again = tiny.train(tmp_path, progress=lambda done, total, what: steps.append(what), **settings)
     assert steps == []
     assert again == first
 
@@ -152,3 +156,25 @@ def test_a_process_killed_with_sigkill_is_continued_to_the_same_adapter(tmp_path
     for name in ("killed", "whole"):
         subprocess.run([*program, str(tmp_path / name)], check=True, stdout=subprocess.DEVNULL)
     assert tiny.adapter(tmp_path / "killed") == tiny.adapter(tmp_path / "whole")
+
+
+def test_a_full_disk_is_told_in_a_sentence_and_the_last_checkpoint_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unbroken: tuple[Path, TrainingResult]
+) -> None:
+    write, calls = Path.open, []
+
+    def full(self: Path, mode: str = "r", *rest: Any, **options: Any) -> Any:
+        if CHECKPOINT in self.name and "w" in mode:
+            calls.append(self)
+            if len(calls) == 2:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(self, mode, *rest, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", full)
+        with pytest.raises(DiskError, match="no space left"):
+            tiny.train(tmp_path, **SETTINGS)
+    tiny.train(tmp_path, **SETTINGS)
+    starts = [json.loads(line) for line in (tmp_path / "scratch" / LOG).read_text().splitlines()]
+    assert [row["start"] for row in starts if "start" in row] == [0, 3]
+    assert tiny.adapter(tmp_path) == tiny.adapter(unbroken[0])

@@ -64,7 +64,7 @@ class Checkpoints:
             return None
         try:
             with safe_open(path, framework="pt") as file:
-                header = file.metadata()
+                header = file.metadata() or {}
                 if header.get("identity") != self.identity:
                     return None
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
@@ -113,8 +113,9 @@ class StepLog:
         return lost
 
     def _write(self, row: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
+        with store.disk_errors(self.path):
+            self._file.write(json.dumps(row) + "\n")
+            self._file.flush()
 
     def __enter__(self) -> Self:
         return self
