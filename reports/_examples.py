@@ -159,9 +159,8 @@ def _detail(prediction: StoredPrediction) -> str:
     parts = []
     for key, value in prediction.detail.items():
         items = value.items() if isinstance(value, dict) else [(key, value)]
-        parts += [
-            f"{k.replace('_', ' ')}: {f.plain(v)}" for k, v in items if v not in ([], "", prediction.output)
-        ]
+        told = [(k, f.plain(v)) for k, v in items if v not in ([], "", prediction.output)]
+        parts += [v if k == "why" else f"{k.replace('_', ' ')}: {v}" for k, v in told]
     return shortened("; ".join(dict.fromkeys(parts)), 240)
 
 

@@ -129,7 +129,7 @@ def _against(top: Row, reference: Row, task: TaskResult) -> Finding:
         f.plural(len(task.test), "example"),
         " that may be chance: the interval of its difference to the reference ",
         Name(reference.label),
-        f" includes zero, {distance}.",
+        f" includes zero: {distance}.",
     )
 
 

@@ -97,6 +97,8 @@ def flat(values: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
         yield f.clean(prefix), f.UNKNOWN
     elif isinstance(values, int) and not isinstance(values, bool):
         yield f.clean(prefix), f"{values:,}"
+    elif isinstance(values, float):
+        yield f.clean(prefix), f"{values:,.10g}"
     elif values not in ("", [], {}):
         yield f.clean(prefix), f.plain(values)
 
@@ -135,8 +137,10 @@ def models(results: Results) -> list[tuple[str, Facts]]:
 def _card(card: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for key, value in card.items():
         name = key.replace("_", " ")
-        if value is None or value == "":
+        if value is None:
             yield name, f.UNKNOWN
+        elif value == "":
+            continue
         elif isinstance(value, int) and not isinstance(value, bool):
             yield name, f"{value:,}"
         else:
@@ -217,14 +221,20 @@ def _price(kind: str, name: str, entry: Mapping[str, Any]) -> PriceUsed:
 
 
 def commands(results: Results) -> list[tuple[str, str]]:
-    """(what it does, command), from the folder that the run was started in."""
-    folder = shlex.quote(f"runs/{results.folder.name}")
+    """(what it does, command), from the folder that holds the runs' folder."""
+    folder = shlex.quote(place(results))
     return [
         ("run it again", f"breakeven run {folder}/suite.yaml"),
         ("finish what is missing", f"breakeven run --resume {folder}"),
         ("this page", f"breakeven report {folder} --format html"),
         ("every number", f"breakeven report {folder} --format json"),
     ]
+
+
+def place(results: Results) -> str:
+    """`runs/NAME`: the run's folder without where on somebody's machine it lies."""
+    folder = results.folder.resolve()
+    return f.clean(f"{folder.parent.name}/{folder.name}")
 
 
 def unknowns(results: Results) -> list[str]:

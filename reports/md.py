@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from breakeven.harness.results import Results
 from breakeven.reports import _format as f
 from breakeven.reports._findings import Name, Sentence
+from breakeven.reports._provenance import place
 from breakeven.reports._view import STANDING_SIGNS, RowView, TaskView, view
 
 _MARKUP = re.compile(r"([\\`*\[\]<>#|~&]|(?<!\w)_|_(?!\w))")
@@ -25,7 +26,7 @@ def md(results: Results, *, examples: bool = True) -> str:
         "Scores with 95 % intervals; ▲ ▼ better or worse than the reference beyond the interval of the "
         "paired difference, ○ undecided. ≈ estimated.",
         "",
-        f"Made with `breakeven run {_code(f'runs/{results.folder.name}/suite.yaml')}`.",
+        f"Made with `breakeven run {_code(f'{place(results)}/suite.yaml')}`.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -121,7 +121,7 @@
     said.append(make("div", text.length > 700 ? "tall" : "", ...data(seed.out[i], `cells/${seed.cell}/predictions.jsonl`)));
     if (text.length > 700) said.firstChild.tabIndex = 0;
     const extra = [];
-    if (seed.finish?.[i]) extra.push(`ended by ${seed.finish[i]}`);
+    if (seed.finish?.[i]) extra.push(seed.finish[i] === "length" ? "cut off at the length limit" : `ended by ${seed.finish[i]}`);
     if (seed.detail?.[i]) extra.push(seed.detail[i]);
     if (extra.length) said.append(make("span", "extra", ...data(extra.join(" · "))));
     const passages = seed.passages?.[i] ?? [];
