@@ -218,7 +218,7 @@ class LocalEngine:
 
         `output_tokens` are the tokens written before the end token, or up to and with the one that
         completed a stop string. A choice's score is its summed log-probability, end token included; the
-        bill is the prompt once and all choice tokens, as input.
+        bill is the prompt once and all choices' own tokens, as input: an end token is never read.
 
         Raises:
             OutOfMemory: the batch did not fit, possibly after some rows had finished.
@@ -261,7 +261,7 @@ class LocalEngine:
             id=request.id,
             text=request.choices[best],
             finish_reason="choices",
-            usage=Usage(input_tokens=len(prompt) + sum(map(len, choices))),
+            usage=Usage(input_tokens=len(prompt) + sum(len(choice) - 1 for choice in choices)),
             seconds=time.perf_counter() - start,
             choice_logprobs=tuple(scores),
         )
