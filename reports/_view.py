@@ -324,7 +324,7 @@ def _retrieval(row: Row, task: TaskResult) -> RetrievalView:
             shown.update(set(documents))
     total = max(len(counts), 1)
     frequent = tuple((_title(task, d), f"{f.share(n / total)} of examples") for d, n in shown.most_common(3))
-    distinct = f"{len(shown):,} of {f.plural(task.document_count, 'document')}"
+    distinct = f"{len(shown):,} of {task.document_count:,}"
     return RetrievalView(f.clean(row.label), f.count(sum(counts) / total), distinct, frequent)
 
 
