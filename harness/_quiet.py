@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -10,7 +11,7 @@ from typing import Any
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No progress bars, errors only, from transformers and tqdm while the block runs."""
+    """No progress bars, errors only, from transformers, peft and tqdm while the block runs."""
     from transformers.utils import logging
 
     level = logging.get_verbosity()
@@ -25,7 +26,9 @@ def quiet() -> Iterator[None]:
     logging.disable_progress_bar()
     bar.__init__ = hidden
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # between these libraries, not for the reader
+            yield
     finally:
         bar.__init__ = before
         logging.set_verbosity(level)

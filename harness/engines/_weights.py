@@ -195,19 +195,21 @@ class SharedModel:
         return self.base.training or hasattr(self.base, "peft_config")
 
     def _load_adapter(self, adapter: Path, key: AdapterKey) -> None:
+        from breakeven.harness._quiet import quiet
         from peft import PeftModel
 
         self._count += 1
         name = f"adapter{self._count}"
         as_base = {"autocast_adapter_dtype": False}  # the base's dtype, as autocast multiplies in training
         try:
-            if self._peft is None:
-                self._peft = PeftModel.from_pretrained(self.base, adapter, adapter_name=name, **as_base)
-            else:
-                if len(self._names) >= KEPT_ADAPTERS:
-                    _, oldest = self._names.popitem(last=False)
-                    self._peft.delete_adapter(oldest)
-                self._peft.load_adapter(adapter, adapter_name=name, **as_base)
+            with quiet():
+                if self._peft is None:
+                    self._peft = PeftModel.from_pretrained(self.base, adapter, adapter_name=name, **as_base)
+                else:
+                    if len(self._names) >= KEPT_ADAPTERS:
+                        _, oldest = self._names.popitem(last=False)
+                        self._peft.delete_adapter(oldest)
+                    self._peft.load_adapter(adapter, adapter_name=name, **as_base)
         except (ValueError, RuntimeError, KeyError) as error:
             self._unwrap()
             raise UserError(
