@@ -28,8 +28,8 @@ Message = Mapping[str, str]  # {"role": "system" | "user" | "assistant", "conten
 class Input:
     """An example without its references: all that a predictor ever sees.
 
-    `fields` feed the task's input template; `group` names what makes examples dependent
-    (document, author), None if nothing does.
+    `fields` feed the task's input template. `group` (what makes examples dependent) is there for training and
+    validation examples only: of a test example it could name the document that answers.
     """
 
     id: str

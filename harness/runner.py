@@ -20,6 +20,7 @@ from breakeven.harness.contracts import (
     Embedder,
     Engine,
     Example,
+    Input,
     Prediction,
     Predictor,
     Score,
@@ -189,7 +190,7 @@ class Cell:
         return strategy.load(self.folder / "predictor", self.task.brief, services)
 
     def _predict(self, predictor: Predictor) -> list[Prediction]:
-        inputs = [e.without_references() for e in self.task.test]
+        inputs = _inputs(self.task.test)
         found: dict[str, Prediction] = {}
         for prediction in predictor.predict(inputs):
             found[prediction.id] = prediction
@@ -244,7 +245,7 @@ class Cell:
         if (self.folder / "timing.json").exists():
             return
         timing = self.runner.suite.timing
-        inputs = [e.without_references() for e in take(self.task.test, timing.examples)]
+        inputs = _inputs(take(self.task.test, timing.examples))
         engine = self._engine()
         if engine is not None and engine.describe().data_goes_to != "this machine":
             rows = store.read_rows(self.folder / "predictions.jsonl")
@@ -373,6 +374,11 @@ def add_documents(folder: Path, task: Task, shown: set[str]) -> None:
         if d.id in shown:
             known[d.id] = {"id": d.id, "title": d.title, "text": d.text}
     store.write_lines(path, known.values())
+
+
+def _inputs(examples: Sequence[Example]) -> list[Input]:
+    """Test examples as a predictor sees them: neither references nor group."""
+    return [Input(e.id, e.input) for e in examples]
 
 
 def _seconds(predictor: Predictor, inputs: Sequence[Any]) -> float:

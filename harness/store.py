@@ -29,12 +29,16 @@ def digest(value: Any) -> str:
 
 
 def dumps(value: Any, **options: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=_default, **options)
+    """JSON that UTF-8 can hold: readable, but with lone surrogates (broken emoji) escaped."""
+    text = json.dumps(value, ensure_ascii=False, default=_default, **options)
+    if any("\ud800" <= c <= "\udfff" for c in text):
+        return json.dumps(value, ensure_ascii=True, default=_default, **options)
+    return text
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a whole UTF-8 file or nothing; lone surrogates are kept. Raises DiskError."""
-    write_bytes(path, text.encode("utf-8", errors="surrogatepass"))
+    """Write a whole UTF-8 file or nothing; a lone surrogate becomes "?". Raises DiskError."""
+    write_bytes(path, text.encode("utf-8", errors="replace"))
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -69,7 +73,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of a whole JSONL file; none if it is absent."""
     if not path.exists():
         return []
-    with path.open(encoding="utf-8", errors="surrogatepass") as file:
+    with path.open(encoding="utf-8") as file:
         return [json.loads(line) for line in file if line.strip()]
 
 
