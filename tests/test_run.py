@@ -1,0 +1,308 @@
+"""Runs from outside: what goes on when a cell fails, waits, is stopped or is left out; what is kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROWS = "".join(
+    json.dumps({"text": f"{where} it was {sky}", "sky": sky}) + "\n"
+    for sky in ("wet", "dry", "grey")
+    for where in (
+        "On Monday",
+        "In Leeds",
+        "By the sea",
+        "Up on the moor",
+        "In May",
+        "As ever",
+        "At noon",
+        "Outside",
+    )
+)
+TASK = """name: weather
+instructions: Say what the weather was.
+input_template: "{{ text }}"
+data: rows.jsonl
+columns: {input: text, reference: sky}
+choices: from data
+metrics: [accuracy, macro_f1]
+sizes: {train: 9, validation: 3, test: 12}
+"""
+STRATEGIES = '''
+"""Strategies that answer, fail, wait and dawdle."""
+
+import os
+import time
+from datetime import datetime, timezone
+
+from breakeven.harness.contracts import Prediction
+from breakeven.harness.errors import NotApplicable, Pending
+
+
+class LastWord:
+    varies_with = frozenset()
+
+    def fit(self, brief, train, validation, services):
+        assert not hasattr(brief, "test")
+        return self
+
+    def load(self, folder, brief, services):
+        return self
+
+    def save(self, folder):
+        (folder / "nothing.txt").write_text("")
+
+    def predict(self, inputs):
+        for x in inputs:
+            assert x.group is None
+            yield Prediction(x.id, str(x.fields["text"]).split()[-1], finish_reason="stop")
+
+
+class Fails(LastWord):
+    def fit(self, brief, train, validation, services):
+        raise ZeroDivisionError("of all things")
+
+
+class Choosy(LastWord):
+    def fit(self, brief, train, validation, services):
+        raise NotApplicable("only for poems")
+
+
+class Hosted(LastWord):
+    """Starts a job on the first call, is done on the second."""
+
+    def fit(self, brief, train, validation, services):
+        if services.pending_state is None:
+            raise Pending({"job": "j-1"}, datetime(2030, 1, 1, tzinfo=timezone.utc))
+        assert services.pending_state == {"job": "j-1"}
+        return self
+
+
+class Slow(LastWord):
+    def predict(self, inputs):
+        for prediction in super().predict(inputs):
+            open("slow-has-begun", "w").close()
+            time.sleep(0.5 if not os.path.exists("quick") else 0)
+            yield prediction
+
+
+class Seeded(LastWord):
+    varies_with = frozenset({"seed", "train_size"})
+
+    def fit(self, brief, train, validation, services):
+        services.ledger.book("train", "training_tokens", len(train), source="counted")
+        return self
+'''
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "rows.jsonl").write_text(ROWS)
+    (tmp_path / "weather.yaml").write_text(TASK)
+    (tmp_path / "mine.py").write_text(STRATEGIES)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write_suite(folder: Path, strategies: dict[str, Any], **more: Any) -> None:
+    suite = {"suite": "s", "tasks": {"weather": {"task": "weather.yaml"}}, "strategies": strategies, **more}
+    (folder / "s.yaml").write_text(json.dumps(suite))
+
+
+def mine(name: str) -> dict[str, str]:
+    return {"strategy": f"mine.py:{name}"}
+
+
+def status(folder: Path, cell: str) -> dict[str, Any]:
+    return json.loads((folder / "runs/r/cells" / cell / "status.json").read_text())
+
+
+def test_every_strategy_answers_the_same_examples_in_the_same_order(
+    folder: Path, breakeven: Callable
+) -> None:
+    write_suite(folder, {"a": mine("LastWord"), "majority": {}})
+    assert breakeven("run", "s.yaml", "--name", "r").code == 0
+    ids = [
+        [json.loads(line)["id"] for line in (cell / "predictions.jsonl").read_text().splitlines()]
+        for cell in (folder / "runs/r/cells").iterdir()
+    ]
+    assert len(ids) == 2
+    assert ids[0] == ids[1]
+    assert len(ids[0]) == 12
+    assert json.loads((folder / "runs/r/cells/weather--a/scores.json").read_text())["accuracy"] == 1.0
+
+
+def test_a_failing_cell_is_shown_with_its_reason_and_the_others_go_on(
+    folder: Path, breakeven: Callable
+) -> None:
+    write_suite(folder, {"bad": mine("Fails"), "good": mine("LastWord")})
+    said = breakeven("run", "s.yaml", "--name", "r")
+    assert said.code == 1
+    assert "ZeroDivisionError: of all things" in said.out
+    assert "breakeven run --resume runs/r" in said.out
+    assert status(folder, "weather--good")["state"] == "done"
+    assert "of all things" in (folder / "runs/r/report.html").read_text()
+
+
+def test_a_strategy_that_does_not_apply_is_no_failure(folder: Path, breakeven: Callable) -> None:
+    write_suite(folder, {"choosy": mine("Choosy"), "good": mine("LastWord")})
+    said = breakeven("run", "s.yaml", "--name", "r")
+    assert said.code == 0
+    assert "only for poems" in said.out
+
+
+def test_a_pending_cell_keeps_its_state_and_is_finished_by_a_later_call(
+    folder: Path, breakeven: Callable
+) -> None:
+    write_suite(folder, {"hosted": mine("Hosted"), "good": mine("LastWord")})
+    said = breakeven("run", "s.yaml", "--name", "r")
+    assert said.code == 3
+    assert "2030-01-01" in said.out
+    assert breakeven("run", "--resume", "runs/r").code == 0
+    assert status(folder, "weather--hosted")["state"] == "done"
+
+
+def test_only_chosen_strategies_run_and_the_rest_can_follow(folder: Path, breakeven: Callable) -> None:
+    write_suite(folder, {"apple": mine("LastWord"), "pear": mine("LastWord")})
+    assert breakeven("run", "s.yaml", "--name", "r", "--only", "app*").code == 0
+    assert not (folder / "runs/r/cells/weather--pear").exists()
+    assert breakeven("run", "--resume", "runs/r").code == 0
+    assert status(folder, "weather--pear")["state"] == "done"
+    assert status(folder, "weather--apple")["attempts"] == 1
+
+
+def test_a_limit_caps_the_test_examples_and_is_kept_on_resume(folder: Path, breakeven: Callable) -> None:
+    write_suite(folder, {"a": mine("LastWord"), "b": mine("LastWord")})
+    assert breakeven("run", "s.yaml", "--name", "r", "--limit", "5", "--only", "a").code == 0
+    assert breakeven("run", "--resume", "runs/r").code == 0
+    for cell in ("weather--a", "weather--b"):
+        assert len((folder / "runs/r/cells" / cell / "predictions.jsonl").read_text().splitlines()) == 5
+
+
+def test_a_dry_run_shows_the_cells_and_writes_nothing(folder: Path, breakeven: Callable) -> None:
+    write_suite(folder, {"a": mine("Seeded")}, seeds=[0, 1], train_sizes=[3, "all"])
+    said = breakeven("run", "s.yaml", "--dry-run")
+    assert said.code == 0
+    for cell in ("weather--a--n3--s0", "weather--a--n3--s1", "weather--a--n9--s0", "weather--a--n9--s1"):
+        assert cell in said.out
+    assert not (folder / "runs").exists()
+
+
+def test_no_cell_runs_twice_for_what_a_strategy_does_not_vary_with(folder: Path, breakeven: Callable) -> None:
+    write_suite(folder, {"a": mine("LastWord"), "b": mine("Seeded")}, seeds=[0, 1, 2], train_sizes=[3, "all"])
+    breakeven("run", "s.yaml", "--name", "r")
+    cells = {p.name for p in (folder / "runs/r/cells").iterdir()}
+    assert "weather--a" in cells
+    assert len(cells) == 1 + 2 * 3
+
+
+def test_the_frozen_suite_runs_again_with_the_same_predictions(folder: Path, breakeven: Callable) -> None:
+    write_suite(folder, {"nearest-neighbour": {}, "b": mine("Seeded")}, seeds=[3])
+    assert breakeven("run", "s.yaml", "--name", "r").code == 0
+    assert breakeven("run", "runs/r/suite.yaml", "--name", "again").code == 0
+    for name in ("weather--nearest-neighbour", "weather--b--s3"):
+        first, second = (folder / "runs" / r / "cells" / name / "predictions.jsonl" for r in ("r", "again"))
+        strip = [{**json.loads(line), "seconds": 0} for line in first.read_text().splitlines()]
+        assert strip == [{**json.loads(line), "seconds": 0} for line in second.read_text().splitlines()]
+
+
+def test_a_finished_run_is_not_run_again(folder: Path, breakeven: Callable) -> None:
+    write_suite(folder, {"a": mine("LastWord")})
+    breakeven("run", "s.yaml", "--name", "r")
+    before = (folder / "runs/r/cells/weather--a/predictions.jsonl").stat().st_mtime_ns
+    assert breakeven("run", "--resume", "runs/r").code == 0
+    assert (folder / "runs/r/cells/weather--a/predictions.jsonl").stat().st_mtime_ns == before
+
+
+def test_changed_data_makes_the_cells_of_that_task_run_again(folder: Path, breakeven: Callable) -> None:
+    write_suite(folder, {"a": mine("LastWord")})
+    breakeven("run", "s.yaml", "--name", "r")
+    (folder / "rows.jsonl").write_text(ROWS.replace("On Monday", "On Tuesday"))
+    said = breakeven("run", "--resume", "runs/r")
+    assert "not what it was" in said.out
+    assert (
+        "On Tuesday"
+        in (folder / "runs/r/tasks/weather/test.jsonl").read_text() + (folder / "rows.jsonl").read_text()
+    )
+    assert status(folder, "weather--a")["attempts"] == 1
+    assert status(folder, "weather--a")["state"] == "done"
+
+
+def test_what_was_booked_is_in_the_ledger_once(folder: Path, breakeven: Callable) -> None:
+    write_suite(folder, {"b": mine("Seeded")})
+    breakeven("run", "s.yaml", "--name", "r")
+    entries = json.loads((folder / "runs/r/cells/weather--b--s0/ledger.json").read_text())
+    trained = [e["amount"]["value"] for e in entries if e["quantity"] == "training_tokens"]
+    assert trained == [9]
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(folder: Path, breakeven: Callable, how: int) -> None:
+    write_suite(folder, {"slow": mine("Slow")})
+    command = [
+        sys.executable,
+        "-c",
+        "from breakeven.harness.cli import main; main()",
+        "run",
+        "s.yaml",
+        "--name",
+        "r",
+    ]
+    with subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        for _ in range(600):
+            if (folder / "slow-has-begun").exists():
+                break
+            time.sleep(0.05)
+        os.kill(process.pid, how)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, out + err
+    assert "breakeven run --resume runs/r" in out
+    assert "Traceback" not in out + err
+    assert status(folder, "weather--slow")["state"] == "stopped"
+    (folder / "quick").touch()
+    assert breakeven("run", "--resume", "runs/r").code == 0
+
+
+def test_two_processes_cannot_work_in_one_run(folder: Path, breakeven: Callable) -> None:
+    from breakeven.harness.store import locked
+
+    write_suite(folder, {"a": mine("LastWord")})
+    assert breakeven("run", "s.yaml", "--name", "r").code == 0
+    with locked(folder / "runs/r"):
+        said = breakeven("run", "--resume", "runs/r")
+    assert said.code == 2
+    assert "another breakeven process" in said.err
+
+
+def test_each_format_of_the_report_can_be_written(folder: Path, breakeven: Callable) -> None:
+    write_suite(folder, {"a": mine("LastWord"), "majority": {}})
+    breakeven("run", "s.yaml", "--name", "r")
+    for format, sign in {"html": "<!doctype html>", "md": "|", "csv": "strategy", "json": "{"}.items():
+        said = breakeven("report", "runs/r", "--format", format, "-o", "-")
+        assert said.code == 0
+        assert sign in said.out.lower()
+    assert "On Monday" not in breakeven("report", "runs/r", "--no-examples", "-o", "-").out
+
+
+def test_help_does_not_load_torch() -> None:
+    code = (
+        "import sys\nsys.argv = ['breakeven', '--help']\n"
+        "from breakeven.harness.cli import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "names = {'torch', 'transformers', 'pandas', 'datasets', 'sklearn', 'scipy', 'numpy'}\n"
+        "heavy = names & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
