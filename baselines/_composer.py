@@ -86,7 +86,7 @@ class Composer:
         found: list[tuple[Passage, ...]] = [()] * len(inputs)
         shown: list[tuple[Demonstration, ...]] = [()] * len(inputs)
         vectors = None
-        if self._searches and inputs:
+        if self.searches and inputs:
             texts = [_prompt.query_text(self.brief, i.fields) for i in inputs]
             vectors = embedder_of(services).encode(texts, phase=phase)
         if self.passages is not None and self.settings.context is not None and vectors is not None:
@@ -102,7 +102,8 @@ class Composer:
         return result
 
     @property
-    def _searches(self) -> bool:
+    def searches(self) -> bool:
+        """Whether what is asked is embedded."""
         return self.passages is not None or (self.pool is not None and self.pool.index is not None)
 
     def _fitted(

@@ -114,8 +114,10 @@ def _passages(passages: Sequence[Passage]) -> str:
         return ""
     blocks = []
     for number, passage in enumerate(passages, start=1):
-        title = f" {passage.title.strip()}" if passage.title.strip() else ""
-        blocks.append(f"[{number}]{title}\n{passage.text.strip()}")
+        text, title = passage.text.strip(), passage.title.strip()
+        if text.partition("\n")[0].lstrip("# ") == title:
+            title = ""  # the text opens with it
+        blocks.append(f"[{number}] {title}".rstrip() + f"\n{text}")
     return "Passages that may help:\n\n" + "\n\n".join(blocks) + "\n\n"
 
 

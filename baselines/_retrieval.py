@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from breakeven.baselines._guard import Guard
 from breakeven.baselines._prompt import Passage
-from breakeven.harness.contracts import Document, Embedder, Input, Json, Services
+from breakeven.harness.contracts import Brief, Document, Embedder, Input, Json, Services
 from breakeven.harness.errors import NotApplicable, UserError
 from breakeven.harness.store import digest
 
@@ -37,7 +37,7 @@ _WORD = re.compile(r"\w+|[^\w\s]")
 def cut(
     documents: Sequence[Document], chunk_tokens: int, chunk_overlap: int, count: CountTokens
 ) -> list[Passage]:
-    """Cut documents into passages of at most `chunk_tokens`, at paragraph and sentence borders.
+    """Cut documents into passages of at most `chunk_tokens`, about equal, at paragraph and sentence borders.
 
     A passage begins with the last sentences of the one before it, `chunk_overlap` tokens at most; a heading
     goes with what it heads. A sentence longer than a passage is cut between words.
@@ -67,16 +67,25 @@ class _Piece:
 
 
 def _chunks(text: str, limit: int, overlap: int, count: CountTokens) -> list[str]:
+    pieces = _pieces(text, limit, count)
+    even = _even(sum(piece.tokens for piece in pieces), limit, overlap)
     chunks: list[list[_Piece]] = [[]]
     size = 0
-    for piece in _pieces(text, limit, count):
-        if chunks[-1] and size + piece.tokens > limit:
+    for piece in pieces:
+        full = size + piece.tokens > limit or size + piece.tokens / 2 > even
+        if chunks[-1] and full:
             carried = _carried(chunks[-1], piece, limit, overlap)
             chunks.append(carried)
             size = sum(p.tokens for p in carried)
         chunks[-1].append(piece)
         size += piece.tokens
     return [_joined(chunk) for chunk in chunks if chunk]
+
+
+def _even(total: int, limit: int, overlap: int) -> float:
+    """Tokens of each passage when a document is cut into as few as possible, all of one length."""
+    number = max(1, -(-(total - overlap) // (limit - overlap)))
+    return (total + (number - 1) * overlap) / number
 
 
 def _carried(chunk: list[_Piece], following: _Piece, limit: int, overlap: int) -> list[_Piece]:
@@ -106,7 +115,7 @@ def _pieces(text: str, limit: int, count: CountTokens) -> list[_Piece]:
         for sentence, following in _sentences(paragraph):
             raw.append((sentence, separator))
             separator = following
-    counts = count([sentence for sentence, _ in raw])
+    counts = count([sentence for sentence, _ in raw]) if raw else []
     pieces: list[_Piece] = []
     for (sentence, separator), tokens in zip(raw, counts, strict=True):
         if tokens <= limit:
@@ -276,6 +285,14 @@ def embedder_of(services: Services) -> Embedder:
     if services.embedder is None:
         raise NotApplicable("no embedding model: this run has none")
     return services.embedder()
+
+
+def language_remarks(brief: Brief, services: Services) -> list[str]:
+    """A sentence where the embedding model does not know the language of the task."""
+    from breakeven.harness.embedding import language_warning
+
+    warning = language_warning(embedder_of(services).name, brief.language)
+    return [warning] if warning else []
 
 
 def _identity(embedder: Embedder) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from breakeven.baselines import _prompt
 from breakeven.baselines._composer import Composer
 from breakeven.baselines._prompt import Fitted
-from breakeven.baselines._retrieval import reference, resolved
+from breakeven.baselines._retrieval import language_remarks, reference, resolved
 from breakeven.baselines._settings import LeverSettings
 from breakeven.baselines._weights import Adapter, make_trainer, require_trainable, tune
 from breakeven.harness.contracts import (
@@ -227,29 +227,33 @@ class LeversPredictor:
         settings, served = self.composer.settings, self.report.served.values()
         notes: dict[str, Any] = {}
         remarks: list[str] = []
-        if (shown := settings.demonstrations) is not None:
+        if (shown := settings.demonstrations) is not None and self.composer.pool is not None:
             fitted = [demonstrations for demonstrations, _ in served]
             notes["demonstrations"] = {"asked": shown.k, "select": shown.select, **_summary(fitted)}
             notes["k_used"] = _mean(fitted)
-            remarks += _shortfall(shown.k, fitted, "demonstrations")
+            remarks += _shortfall(shown.k, len(self.composer.pool.candidates), fitted, "demonstrations")
         if (context := settings.context) is not None and self.composer.passages is not None:
             fitted = [passages for _, passages in served]
-            index = self.composer.passages
+            passages = self.composer.passages.passages
             notes["context"] = {
                 "asked": context.k,
                 "chunk_tokens": context.chunk_tokens,
                 "chunk_overlap": context.chunk_overlap,
-                "chunks": len(index.passages),
-                "documents": len({p.document for p in index.passages}),
+                "chunks": len(passages),
+                "documents": len({p.document for p in passages}),
                 **_summary(fitted),
             }
-            remarks += _shortfall(context.k, fitted, "passages")
+            remarks += _shortfall(context.k, len(passages), fitted, "passages")
         if self.report.training:
             notes["training_prompts"] = dict(self.report.training)
+            if too_long := self.report.training["too_long"]:
+                remarks.append(f"{too_long} training prompts are longer than the context of the model")
         if settings.answer == "choices":
             notes["answer"] = "scored over the choices" if self._scored else "generated"
             if not self._scored:
                 remarks.append("generated: the engine gives no log-probabilities to score choices by")
+        if self.composer.searches:
+            remarks += language_remarks(self.composer.brief, self.services)
         return {**notes, "remarks": remarks}
 
 
@@ -261,7 +265,9 @@ def _summary(fitted: Sequence[int]) -> dict[str, Any]:
     return {"fitted": _mean(fitted), "fitted_min": min(fitted, default=None)}
 
 
-def _shortfall(asked: int, fitted: Sequence[int], what: str) -> list[str]:
-    """["8 demonstrations asked, 5.2 fitted"] where not all found room."""
+def _shortfall(asked: int, available: int, fitted: Sequence[int], what: str) -> list[str]:
+    """["8 demonstrations asked, 5.2 fitted"] where not all found room, or that there are fewer to show."""
     mean = _mean(fitted)
-    return [f"{asked} {what} asked, {mean:.1f} fitted"] if mean is not None and mean < asked else []
+    if mean is not None and mean < min(asked, available):
+        return [f"{asked} {what} asked, {mean:.1f} fitted"]
+    return [f"{asked} {what} asked, there are {available}"] if available < asked else []

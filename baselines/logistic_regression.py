@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from breakeven.baselines import _classical
-from breakeven.baselines._retrieval import VectorIndex, example_index
+from breakeven.baselines._retrieval import VectorIndex, example_index, language_remarks
 from breakeven.harness import hardware
 from breakeven.harness.contracts import Brief, Example, Input, Prediction, Services, VariesWith
 from breakeven.harness.errors import UserError
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 #: Inverse strength of the L2 penalty on unit vectors. Fixed, so that this strategy gets one trial as all
 #: others do; chosen on held-out training rows of Banking77.
-DEFAULT_C = 30.0
+DEFAULT_C = 100.0
 
 
 def logistic_regression(C: float = DEFAULT_C, max_iter: int = 1000) -> LogisticRegression:
@@ -113,4 +113,5 @@ class LinearPredictor:
     @property
     def notes(self) -> dict[str, object]:
         remarks = [] if self.converged else ["the solver stopped before it converged: raise max_iter"]
+        remarks += language_remarks(self.brief, self.services)
         return {"classes": len(self.classes), "remarks": remarks}

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from breakeven.baselines import _classical
-from breakeven.baselines._retrieval import VectorIndex, example_index, reference, resolved
+from breakeven.baselines._retrieval import VectorIndex, example_index, language_remarks, reference, resolved
 from breakeven.harness.contracts import Brief, Example, Input, Prediction, Services, VariesWith
 from breakeven.harness.errors import UserError
 
@@ -77,4 +77,8 @@ class NeighbourPredictor:
 
     @property
     def notes(self) -> dict[str, object]:
-        return {"k": self.k, "examples": len(self.ids), "remarks": []}
+        return {
+            "k": self.k,
+            "examples": len(self.ids),
+            "remarks": language_remarks(self.brief, self.services),
+        }

@@ -98,6 +98,7 @@ class World:
     engine: ScriptedSession | None = field(default_factory=ScriptedSession)
     ledger: Ledger = field(default_factory=Ledger)
     embedded: list[tuple[str, list[str]]] = field(default_factory=list)
+    embedder_name: str = "letters"
 
     def services(self, **changes: Any) -> Services:
         made = Services(
@@ -106,7 +107,7 @@ class World:
             scratch=self.folder,
             artifacts=ArtifactStore(self.folder / "artifacts", self.ledger),
             engine=self.engine,
-            embedder=lambda: LetterEmbedder(self.ledger, self.embedded),
+            embedder=lambda: LetterEmbedder(self.ledger, self.embedded, self.embedder_name),
         )
         return replace(made, **changes)
 

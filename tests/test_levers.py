@@ -130,6 +130,18 @@ def test_the_report_is_told_how_many_demonstrations_fitted(world: World) -> None
     assert predictor.notes["remarks"] == [f"6 demonstrations asked, {used:.1f} fitted"]
 
 
+def test_fewer_examples_than_asked_is_not_mistaken_for_a_context_too_short(world: World) -> None:
+    predictor = fitted(world, {"demonstrations": {"k": 10, "select": "fixed"}})
+    answer(predictor)
+    assert predictor.notes["remarks"] == ["10 demonstrations asked, there are 8"]
+
+
+def test_an_embedding_model_that_does_not_know_the_language_is_remarked_on(world: World) -> None:
+    world.embedder_name = "all-minilm-l6-v2"
+    predictor = fitted(world, {"context": {"k": 1}}, brief(documents=DOCUMENTS, language="de"))
+    assert "German" in predictor.notes["remarks"][0]
+
+
 def test_nothing_is_remarked_when_all_fitted(world: World) -> None:
     predictor = fitted(world, {"demonstrations": {"k": 6, "select": "fixed"}})
     answer(predictor)

@@ -44,6 +44,12 @@ def test_passages_stand_numbered_and_titled_before_the_question() -> None:
     assert content.endswith("[1] Sky\nThe sky is blue.\n\nText: the sky")
 
 
+def test_a_title_that_the_passage_opens_with_is_not_said_twice() -> None:
+    passage = Passage("d#0", "d", "Sky", "# Sky\n\nIt is blue.")
+    content = _prompt.messages(brief(), {"text": "x"}, passages=[passage])[-1]["content"]
+    assert "[1]\n# Sky\n\nIt is blue." in content
+
+
 def test_a_demonstration_shows_its_own_passages() -> None:
     shown = Demonstration("t0", {"text": "up"}, "blue", (SKY,))
     assert (

@@ -51,6 +51,11 @@ def test_overlap_is_never_longer_than_asked() -> None:
     assert sum(words([two[:shared]])) <= 10
 
 
+def test_a_document_is_cut_into_passages_of_about_one_length() -> None:
+    sizes = words(texts(LONG, size=150))
+    assert max(sizes) - min(sizes) < 20
+
+
 def test_a_heading_goes_with_the_paragraph_it_heads() -> None:
     body = " ".join(["word"] * 20) + "."
     assert texts(f"{body}\n\n# Heading\n\n{body}")[1].startswith("# Heading\n\nword")
