@@ -103,6 +103,8 @@ class Levers:
         services: Services,
         report: FitReport | None,
     ) -> list[TrainingPair]:
+        if not examples:
+            return []
         prompts = composer.compose([e.without_references() for e in examples], engine, services, "train")
         if report is not None:
             report.training = {

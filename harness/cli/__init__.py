@@ -1,4 +1,4 @@
-"""The command line: `app` lists the commands, each in a module of its own that is imported when it is called."""
+"""The command line: `app` lists the commands; each is in a module of its own, imported when called."""
 
 from breakeven.harness.cli.app import main
 
