@@ -90,6 +90,7 @@ def start(suite: Suite, folder: Path, options: Options, display: Display) -> Out
     # Every setting, model and prompt length is checked before anything is written.
     specs = plan.cells(suite, tasks, options.only)
     engines = Engines(suite, {}, options.prices)
+    fetch_models(suite, specs, display)
     engines.book.check("machine_hours", suite.economics.hardware, field="economics.hardware")
     preflight(tasks, specs, engines)
     with store.locked(folder):
@@ -220,6 +221,16 @@ class Engines:
         """Settings that bring back the same engines, for those that can say so."""
         made = {n: getattr(e, "chosen_settings", None) for n, e in self._made.items()}
         return {**self._frozen, **{n: c for n, c in made.items() if c is not None}}
+
+
+def fetch_models(suite: Suite, specs: Sequence[CellSpec], display: Display) -> None:
+    """Have the local models on this machine, saying what takes its time (a download, a conversion)."""
+    from breakeven.harness import models
+
+    for name in dict.fromkeys(s.model for s in specs if s.model is not None):
+        entry = suite.models[name]
+        if entry.engine == "local":
+            models.resolve(entry.model, say=display.note)
 
 
 def preflight(tasks: Mapping[str, Task], specs: Sequence[CellSpec], engines: Engines) -> None:

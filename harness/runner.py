@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -98,6 +99,7 @@ class Cell:
         self.task = runner.tasks[spec.task]
         self.folder = runner.folder / "cells" / spec.id
         self.quality = ""
+        self._meter: Any = None  # read now and then, before a counter wraps
         self._status: dict[str, Any] = store.read_json(self.folder / "status.json", {})
 
     @property
@@ -157,8 +159,10 @@ class Cell:
         strategy = plan.make_strategy(spec.strategy, spec.factory, spec.settings)
         fit_ledger = self._fit(strategy)
         serve_ledger = Ledger()
-        predictor = self._load(strategy, self._services(serve_ledger, "serve", self.folder / "journal.jsonl"))
-        predictions = self._predict(predictor)
+        with self._metered(serve_ledger, "serve"):
+            services = self._services(serve_ledger, "serve", self.folder / "journal.jsonl")
+            predictor = self._load(strategy, services)
+            predictions = self._predict(predictor)
         self._score(predictions)
         self._copy_notes(predictor, predictions)
         self._time(strategy)
@@ -176,7 +180,8 @@ class Cell:
             ledger = Ledger()
             services = self._services(ledger, "search", self.folder / "journal-fit.jsonl")
             train = plan_train(self.task, self.spec.train_size)
-            predictor = strategy.fit(self.task.brief, train, self.task.validation, services)
+            with self._metered(ledger, "train"):
+                predictor = strategy.fit(self.task.brief, train, self.task.validation, services)
             partial = self.folder / "predictor.partial"
             with store.disk_errors(partial):
                 partial.mkdir(parents=True)
@@ -274,6 +279,27 @@ class Cell:
             }
         store.write_json(self.folder / "timing.json", result)
 
+    @contextmanager
+    def _metered(self, ledger: Ledger, phase: Phase) -> Iterator[None]:
+        """Book the joules of a stage where this machine has a meter; unknown otherwise, never zero."""
+        from breakeven.harness import energy
+
+        engine = self._engine()
+        card = engine.describe() if engine is not None else None
+        if card is not None and card.data_goes_to != "this machine":
+            yield
+            ledger.book(phase, "joules", None, source=f"spent at {card.data_goes_to}")
+            return
+        self._meter = meter = energy.energy_meter(card.device if card is not None else "cpu")
+        yield
+        self._meter = None
+        if meter is None:
+            ledger.book(phase, "joules", None, source="no meter (NVML, RAPL) on this machine")
+        elif self._status["attempts"] > 1:
+            ledger.book(phase, "joules", None, source="broken off and resumed: metered in part")
+        else:
+            ledger.book(phase, "joules", meter.joules(), source=meter.name)
+
     # --- what a stage is lent ----------------------------------------------------------------
 
     def _engine(self) -> Engine | None:
@@ -299,6 +325,8 @@ class Cell:
                 display.progress(phase, answered, max(len(self.task.test), answered), tokens)
 
         def progress(done: float, total: float, what: str) -> None:
+            if self._meter is not None:
+                self._meter.joules()
             if not quiet:
                 display.progress(what, done, total, 0)
 
