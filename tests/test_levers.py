@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from breakeven.baselines import _weights
+from breakeven.baselines._guard import Guard
 from breakeven.baselines.levers import LeversPredictor, levers
 from breakeven.harness.contracts import Brief, Capabilities, Document, Example, Input, Prediction
 from breakeven.harness.errors import NotApplicable, UserError
@@ -207,6 +208,11 @@ def test_an_example_of_the_same_group_is_never_a_demonstration(world: World, tra
     settings = {"demonstrations": {"k": 9, "select": "similar"}}
     shown = prompts_of_training(world, trainer, settings, train=[*TRAIN, *family])
     assert "another one" not in shown["g0"]
+
+
+def test_an_example_without_any_text_is_not_its_own_demonstration_either() -> None:
+    (blank,) = examples(("", "red"))
+    assert not Guard.of([blank], [blank], []).example_allowed(blank.without_references(), blank.id, None)
 
 
 def test_a_validation_example_sees_no_near_duplicate_of_itself(world: World) -> None:
