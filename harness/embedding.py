@@ -32,18 +32,24 @@ class SentenceEmbedder:
         ledger: where its tokens, seconds and FLOPs are booked.
         model: a name, folder or Hub id of a sentence-transformers model.
         device: "auto" (CUDA where there is any), "cpu", "cuda".
+        fresh: compute every text again, as a deployment must: for passes that are timed.
     """
 
     def __init__(
-        self, ledger: Ledger | None = None, *, model: str = models.DEFAULT_EMBEDDER, device: str = "auto"
+        self,
+        ledger: Ledger | None = None,
+        *,
+        model: str = models.DEFAULT_EMBEDDER,
+        device: str = "auto",
+        fresh: bool = False,
     ) -> None:
-        self.name, self._ledger, self._device = model, ledger, device
+        self.name, self._ledger, self._device, self._fresh = model, ledger, device, fresh
         entry = models.known(model)
         self.language = entry.language if entry else "unknown"
 
-    def bind(self, ledger: Ledger) -> SentenceEmbedder:
+    def bind(self, ledger: Ledger, *, fresh: bool = False) -> SentenceEmbedder:
         """The same embedder, booking into `ledger`."""
-        return SentenceEmbedder(ledger, model=self.name, device=self._device)
+        return SentenceEmbedder(ledger, model=self.name, device=self._device, fresh=fresh)
 
     @property
     def dimension(self) -> int:
@@ -72,7 +78,7 @@ class SentenceEmbedder:
 
         Texts beyond the model's context (256 tokens for the default) are cut, and billed as cut.
         """
-        found = self._model.encode(texts)
+        found = self._model.encode(texts, self._fresh)
         if self._ledger is not None and texts:
             self._book(found, phase)
         return found.vectors
@@ -162,12 +168,12 @@ class _Model:
         self._compute(["warm up the kernels before anything is timed"])
         self.tokens_done, self.seconds_spent = 0, 0.0
 
-    def encode(self, texts: Sequence[str]) -> _Encoded:
+    def encode(self, texts: Sequence[str], fresh: bool) -> _Encoded:
         import numpy as np
 
         keys = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in texts]
         with self.lock:
-            new = {key: text for key, text in zip(keys, texts, strict=True) if key not in self.vectors}
+            new = {k: t for k, t in zip(keys, texts, strict=True) if fresh or k not in self.vectors}
             spent = 0.0
             if new:
                 vectors, lengths, spent = self._compute(list(new.values()))

@@ -206,12 +206,12 @@ class Engines:
                 self._guard = SpendGuard(limits.spend, currency=self.book.currency, file=self._purse)
             engine.bill_to(self._guard, self.book, allow_unpriced=limits.allow_unpriced)
 
-    def embedder(self, ledger: Ledger) -> Embedder:
+    def embedder(self, ledger: Ledger, fresh: bool = False) -> Embedder:
         from breakeven.harness.embedding import SentenceEmbedder
 
         if self._embedder is None:
             self._embedder = SentenceEmbedder()
-        bound: Embedder = self._embedder.bind(ledger)
+        bound: Embedder = self._embedder.bind(ledger, fresh=fresh)
         return bound
 
     def cards(self) -> dict[str, Any]:

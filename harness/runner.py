@@ -55,15 +55,15 @@ class Display(Protocol):
 class Runner:
     """One run of a suite in one folder.
 
-    `engine_of(model name)` makes or returns the shared engine, `embedder` a function that binds the shared
-    embedding model to a ledger.
+    `engine_of(model name)` makes or returns the shared engine; `embedder(ledger, fresh)` binds the shared
+    embedding model to a ledger, computing each text anew where `fresh`.
     """
 
     suite: Suite
     folder: Path
     tasks: Mapping[str, Task]
     engine_of: Callable[[str], Engine]
-    embedder: Callable[[Ledger], Embedder]
+    embedder: Callable[[Ledger, bool], Embedder]
     display: Display
     keep_prompts: bool = False
     states: dict[str, State] = field(default_factory=dict)
@@ -261,7 +261,7 @@ class Cell:
         if not inputs:
             return
         result: dict[str, Any] = {}
-        one = self._load(strategy, self._services(Ledger(), "serve", None, concurrency=1, quiet=True))
+        one = self._load(strategy, self._services(Ledger(), "serve", None, concurrency=1, timed=True))
         list(one.predict(inputs[:1]))  # warm caches, as a server is warm
         seconds = []
         for i, x in enumerate(inputs):
@@ -270,7 +270,7 @@ class Cell:
         result["batch_of_one"] = {"n": len(seconds), "seconds": seconds}
         many = min(timing.concurrency, len(inputs))
         if many > 1:
-            services = self._services(Ledger(), "serve", None, concurrency=many, quiet=True)
+            services = self._services(Ledger(), "serve", None, concurrency=many, timed=True)
             several = self._load(strategy, services)
             result["concurrent"] = {
                 "concurrency": many,
@@ -311,7 +311,7 @@ class Cell:
         phase: Phase,
         journal: Path | None,
         concurrency: int | None = None,
-        quiet: bool = False,
+        timed: bool = False,
     ) -> Services:
         runner, engine = self.runner, self._engine()
         display = runner.display
@@ -321,13 +321,13 @@ class Cell:
             nonlocal answered, tokens
             answered += 1
             tokens += completion.usage.input_tokens + completion.usage.output_tokens
-            if not quiet:
+            if not timed:
                 display.progress(phase, answered, max(len(self.task.test), answered), tokens)
 
         def progress(done: float, total: float, what: str) -> None:
             if self._meter is not None:
                 self._meter.joules()
-            if not quiet:
+            if not timed:
                 display.progress(what, done, total, 0)
 
         session = (
@@ -341,7 +341,7 @@ class Cell:
             scratch=_made(self.folder / "scratch"),
             artifacts=store.ArtifactStore(runner.folder / "artifacts", ledger),
             engine=session,
-            embedder=lambda: runner.embedder(ledger),
+            embedder=lambda: runner.embedder(ledger, timed),
             score=self._validation_score,
             progress=progress,
             pending_state=store.read_json(self.folder / "pending.json"),

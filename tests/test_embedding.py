@@ -103,3 +103,17 @@ def test_english_data_gets_no_warning() -> None:
 def test_an_embedding_model_that_is_not_there_is_a_mistake() -> None:
     with pytest.raises(UserError, match="'all-minilm-l7' is not there"):
         SentenceEmbedder(Ledger(), model="all-minilm-l7").encode(["x"], phase="serve")
+
+
+@pytest.mark.model
+def test_a_timed_pass_computes_a_text_again_that_is_known_already(monkeypatch: pytest.MonkeyPatch) -> None:
+    embedder = SentenceEmbedder()
+    embedder.encode(["a question asked before"], phase="serve")
+    computed: list[list[str]] = []
+    model = embedder._model
+    real = model._compute
+    monkeypatch.setattr(model, "_compute", lambda texts: computed.append(texts) or real(texts))
+    embedder.bind(Ledger()).encode(["a question asked before"], phase="serve")
+    assert computed == []
+    embedder.bind(Ledger(), fresh=True).encode(["a question asked before"], phase="serve")
+    assert computed == [["a question asked before"]]
