@@ -166,7 +166,7 @@ def test_the_spending_limit_stops_a_run_before_it_is_crossed(
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TEST_KEY", KEY)
-    with OpenAIServer(says("order_status"), key=KEY) as server:
+    with OpenAIServer(says("order_status", input_tokens=200), key=KEY) as server:
         model = {"model": "small", "engine": "openai", "base_url": server.url, "api_key_env": "TEST_KEY",
                  "price_as": "gpt-4o-mini", "concurrency": 2}  # fmt: skip
         suite = {
@@ -174,7 +174,7 @@ def test_the_spending_limit_stops_a_run_before_it_is_crossed(
             "tasks": {"support_intents": {"limits": {"train": 8, "validation": 0, "test": 20}}},
             "models": {"api": model},
             "strategies": {"zero-shot": {}, "majority": {}},
-            "limits": {"spend": 0.0004},
+            "limits": {"spend": 0.0005},
         }
         (tmp_path / "api.yaml").write_text(json.dumps(suite))
         said = breakeven("run", "api.yaml", "--name", "r")
@@ -182,4 +182,4 @@ def test_the_spending_limit_stops_a_run_before_it_is_crossed(
     assert said.code == 1
     assert "spending limit" in said.out
     assert 0 < sent < 20
-    assert read(tmp_path / "runs/r/purse.json")["spent"] <= 0.0004
+    assert read(tmp_path / "runs/r/purse.json")["spent"] <= 0.0005
