@@ -17,7 +17,10 @@ def listing(what: str) -> None:
     rows = {"tasks": _tasks, "strategies": _strategies, "models": _models, "suites": _suites}.get(what)
     if rows is None:
         raise UserError(f"cannot list '{what}'", hint="tasks, strategies, models or suites")
-    table = Table("name", "what it is", "from", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("name", no_wrap=True)
+    table.add_column("what it is", ratio=1)
+    table.add_column("run with" if what == "suites" else "from", no_wrap=True)
     for name, text, source in rows():
         table.add_row(name, text, source)
     Console().print(table, highlight=False)
@@ -50,22 +53,18 @@ def _suites() -> Iterator[tuple[str, str, str]]:
 
     for name, path in sorted(suite.shipped().items()):
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
-        yield name, str(data.get("description", "")), str(path)
+        yield name, str(data.get("description", "")), "breakeven run " + name
 
 
 def _first_line(provider: registry.Provider) -> str:
-    """First line of the docstring, read from the source so that nothing heavy is imported."""
+    """First line of the module's docstring, read from the source so that nothing heavy is imported."""
     if provider.file is not None:
         return f"YAML task {provider.file}"
     import importlib.util
 
-    module, _, attribute = provider.target.partition(":")
     try:
-        spec = importlib.util.find_spec(module)
+        spec = importlib.util.find_spec(provider.target.partition(":")[0])
         tree = ast.parse(Path(str(spec.origin)).read_text(encoding="utf-8")) if spec and spec.origin else None
     except (ImportError, OSError, SyntaxError):
         return ""
-    for node in tree.body if tree else []:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == attribute:
-            return (ast.get_docstring(node) or "").partition("\n")[0]
-    return ""
+    return (ast.get_docstring(tree) or "").partition("\n")[0] if tree is not None else ""
