@@ -9,8 +9,10 @@ when a completion is handed out, whether it was just made or replayed.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +65,22 @@ class Journal:
             append_line(self._path, line)
 
 
+def lost_work(path: Path) -> dict[str, float]:
+    """Seconds and tokens of stored completions that were asked again, because their batch was broken off."""
+    done: dict[tuple[int, str], Completion] = {}
+    lost = {"seconds": 0.0, "tokens": 0.0}
+    for line in read_journal(path):
+        if "plan" in line:
+            continue
+        completion = _completion(line["done"])
+        before = done.get((line["call"], completion.id))
+        if before is not None:
+            lost["seconds"] += before.seconds
+            lost["tokens"] += before.usage.input_tokens + before.usage.output_tokens
+        done[line["call"], completion.id] = completion
+    return lost
+
+
 @dataclass(frozen=True)
 class Session:
     """See the module. `adapt` gives a session on the same journal with an adapter applied."""
@@ -108,16 +126,22 @@ class Session:
         finished: list[list[Request]] = []
         while queue:
             batch = queue.pop(0)
+            given: set[str] = set()  # handed out before memory ran out: answered, billed, not asked again
             try:
-                yield from self._run(call, batch, stored)
+                for completion in self._run(call, batch, stored):
+                    given.add(completion.id)
+                    yield completion
             except OutOfMemory:
-                if len(batch) == 1:
+                if given:
+                    finished.append([r for r in batch if r.id in given])
+                    batch = [r for r in batch if r.id not in given]
+                if len(batch) == 1 and not given:
                     raise UserError(
                         f"request '{batch[0].id}' alone does not fit into memory",
                         hint="use a smaller model, load_in_4bit on a GPU, or shorter prompts",
                     ) from None
                 half = (len(batch) + 1) // 2
-                queue[:0] = [batch[:half], batch[half:]]
+                queue[:0] = [part for part in (batch[:half], batch[half:]) if part]
                 self.journal.plan(call, key, _ids([*finished, *queue]))
             else:
                 finished.append(batch)
@@ -176,12 +200,17 @@ class Session:
 
 def adapter_digest(folder: Path | None) -> str:
     """Hash of an adapter's weights; "" for the base model."""
-    import hashlib
-
     if folder is None:
         return ""
     weights = folder / "adapter_model.safetensors"
-    return hashlib.sha256(weights.read_bytes()).hexdigest()[:16]
+    found = weights.stat()
+    return _file_digest(weights.resolve(), found.st_mtime_ns, found.st_size)
+
+
+@lru_cache(maxsize=64)
+def _file_digest(path: Path, changed: int, size: int) -> str:
+    """Hashed once, as long as the file stays as it is: it must not count as a timed request's time."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def _ids(plan: Sequence[Sequence[Request]]) -> list[list[str]]:

@@ -10,7 +10,7 @@ import pytest
 from breakeven.harness.contracts import Capabilities, Completion, ModelCard, Request, Usage
 from breakeven.harness.errors import OutOfMemory, UserError
 from breakeven.harness.ledger import Ledger
-from breakeven.harness.session import Journal, Session
+from breakeven.harness.session import Journal, Session, adapter_digest, lost_work
 
 
 @dataclass
@@ -20,6 +20,7 @@ class BatchEcho:
     size: int = 3
     fits: int = 99
     die_after: int = 10**9
+    full_after: int = 10**9  # memory runs out after so many answers, once
     calls: list[list[str]] = field(default_factory=list)
     capabilities: Capabilities = field(default_factory=lambda: Capabilities(batch_dependent=True))
 
@@ -36,6 +37,10 @@ class BatchEcho:
         for r in requests:
             if self.die_after == 0:
                 raise KeyboardInterrupt
+            if self.full_after == 0:
+                self.full_after = 10**9
+                raise OutOfMemory
+            self.full_after -= 1
             self.die_after -= 1
             batch = "+".join(x.id for x in requests)
             yield Completion(r.id, f"{r.id} in {batch}", "stop", Usage(5, 2), 0.5)
@@ -118,3 +123,38 @@ def test_an_engine_whose_answers_stand_alone_is_asked_only_for_what_is_missing(t
     engine = BatchEcho(size=7, capabilities=Capabilities())
     answers(engine, path)
     assert engine.calls == [["4", "5", "6"]]
+
+
+@pytest.mark.parametrize("full_after", range(7))
+def test_answers_given_before_memory_ran_out_are_neither_asked_nor_billed_again(
+    tmp_path: Path, full_after: int
+) -> None:
+    path, ledger = tmp_path / "journal", Ledger()
+    engine = BatchEcho(size=7, full_after=full_after)
+    session = Session(engine, Journal(path), ledger, "serve")
+    given = list(session.complete(requests()))
+    assert sorted(c.id for c in given) == [str(i) for i in range(7)]
+    assert ledger.total("output_tokens").value == 7 * 2
+    replay, again = BatchEcho(size=7), Ledger()
+    assert answers(replay, path, again) == {c.id: c.text for c in given}
+    assert replay.calls == []
+    assert again.total("output_tokens").value == 7 * 2
+
+
+def test_work_of_a_batch_that_was_broken_off_is_known_as_lost(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    with pytest.raises(KeyboardInterrupt):
+        answers(BatchEcho(die_after=5), path)  # a batch of three, and two of the next
+    assert lost_work(path) == {"seconds": 0.0, "tokens": 0.0}
+    answers(BatchEcho(), path)
+    assert lost_work(path) == {"seconds": 2 * 0.5, "tokens": 2 * (5 + 2)}
+
+
+def test_the_hash_of_an_adapter_follows_its_file(tmp_path: Path) -> None:
+    weights = tmp_path / "adapter_model.safetensors"
+    weights.write_bytes(b"one")
+    first = adapter_digest(tmp_path)
+    assert adapter_digest(tmp_path) == first
+    weights.write_bytes(b"another")
+    assert adapter_digest(tmp_path) != first
+    assert adapter_digest(None) == ""
