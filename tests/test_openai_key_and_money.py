@@ -209,3 +209,11 @@ def test_a_call_stopped_at_the_limit_goes_on_later_without_asking_twice(
     assert 0 < len(server.got) < 12
     assert run(1.0) == {str(i): f"question {i}" for i in range(12)}
     assert len(server.got) == 12
+
+
+def test_a_limit_on_one_model_of_a_run_is_refused_instead_of_ignored(
+    serve: Callable[..., OpenAIServer],
+) -> None:
+    engine = engine_for(serve(), price_as="gpt-4o", max_spend=2.5)
+    with pytest.raises(UserError, match=r"limits: \{spend: 2\.5\}"):
+        engine.bill_to(SpendGuard(None), PriceBook.load())

@@ -58,7 +58,8 @@ def openai(
         retries: further attempts after a 429, a 5xx, a timeout or a broken connection.
         price_as: the name in the price book ("gpt-4o-mini", "azure/gpt-4o-mini"), where the model's own name
             says nothing: proxies, deployments.
-        max_spend: a limit for this engine alone; a run shares one among all its engines instead (`bill_to`).
+        max_spend: a limit for this engine alone; refused in a suite, whose `limits: {spend: ...}` all its
+            engines share (`bill_to`).
         allow_unpriced: go on when nobody knows the price; costs are then unknown, and no limit can hold.
         allow_http: send the data and the key unencrypted to another machine.
         reasoning_tokens: room for hidden reasoning, on top of the answer's own.
@@ -104,7 +105,7 @@ class OpenAIEngine:
         self._server, self._shape = server, shape
         self._retries, self._context = retries, context
         self._allow_unpriced = allow_unpriced
-        self._guard = SpendGuard(max_spend)
+        self._guard, self._own_limit = SpendGuard(max_spend), max_spend
         self._book: PriceBook | None = None
         self._price_as = price_as or server.price_name(model)
         self._card: ModelCard | None = None
@@ -116,6 +117,12 @@ class OpenAIEngine:
 
     def bill_to(self, guard: SpendGuard, prices: PriceBook, *, allow_unpriced: bool = False) -> None:
         """Let a run share its purse and its price book. Raises what `check` raises."""
+        if self._own_limit is not None:
+            raise UserError(
+                "a run has one purse for all its models",
+                field="max_spend",
+                hint=f"say it in the suite as limits: {{spend: {self._own_limit:g}}}",
+            )
         if guard.currency != prices.currency:
             raise ValueError(f"a purse in {guard.currency} cannot pay prices in {prices.currency}")
         self._guard, self._book, self._card = guard, prices, None
