@@ -41,8 +41,10 @@ class YamlFile:
             raise UserError(
                 f"not valid YAML: {problem}", file=path, line=mark.line + 1 if mark else None
             ) from error
+        except (ValueError, RecursionError) as error:  # a date like 2026-13-40, an alias of itself
+            raise UserError(f"not valid YAML: {error}", file=path) from error
         if self._root is not None:
-            self._refuse_duplicates(self._root)
+            self._refuse_duplicates(self._root, set())
 
     def line(self, location: Sequence[str | int]) -> int | None:
         """Line of the key at `location`, or of the nearest enclosing one."""
@@ -60,7 +62,10 @@ class YamlFile:
                 return line
         return line
 
-    def _refuse_duplicates(self, node: yaml.Node) -> None:
+    def _refuse_duplicates(self, node: yaml.Node, visited: set[int]) -> None:
+        if id(node) in visited:  # an alias
+            return
+        visited.add(id(node))
         children: list[yaml.Node] = []
         if isinstance(node, yaml.MappingNode):
             seen: set[str] = set()
@@ -77,7 +82,7 @@ class YamlFile:
         elif isinstance(node, yaml.SequenceNode):
             children = list(node.value)
         for child in children:
-            self._refuse_duplicates(child)
+            self._refuse_duplicates(child, visited)
 
 
 def validated(model: type[M], data: Any, source: YamlFile | None = None) -> M:

@@ -102,6 +102,16 @@ def test_yaml_that_does_not_parse(folder: Path, refused: Callable) -> None:
     assert "s.yaml:4" in refused()
 
 
+def test_a_date_that_does_not_exist(folder: Path, refused: Callable) -> None:
+    change(folder / "s.yaml", "suite: s", "suite: 2026-13-40")
+    assert "s.yaml: not valid YAML: month must be in 1..12" in refused()
+
+
+def test_an_alias_of_itself(folder: Path, refused: Callable) -> None:
+    change(folder / "s.yaml", "{task: drinks.yaml}", "&a {task: drinks.yaml, args: *a}")
+    assert "unknown key" in refused()
+
+
 def test_an_unknown_strategy(folder: Path, refused: Callable) -> None:
     change(folder / "s.yaml", "majority", "marjority")
     said = refused()
