@@ -18,6 +18,9 @@ from breakeven.harness.errors import BreakevenError, UserError
 from breakeven.harness.store import digest
 from breakeven.harness.suite import StrategyEntry, Suite, TaskEntry
 
+#: Bytes of a folder's name; file systems take 255.
+LONGEST_ID = 240
+
 
 @dataclass(frozen=True, slots=True)
 class CellSpec:
@@ -46,10 +49,28 @@ def load_task(name: str, entry: TaskEntry, limit: int | None = None) -> Task:
         task = called(f"tasks.{name}.args", target, **entry.args)
     if not isinstance(task, Task):
         raise UserError(f"'{entry.task}' returned {type(task).__name__}, not a Task", field=f"tasks.{name}")
+    _check_task(name, task)
     limits = entry.limits.model_dump()
     if limit is not None:
         limits["test"] = min(limit, limits["test"] or limit)
     return task.limited(**limits)
+
+
+def _check_task(name: str, task: Task) -> None:
+    """What `make_task` makes sure of, for tasks that were put together by hand."""
+    if not task.test:
+        raise UserError("the test split is empty", field=f"tasks.{name}", hint="nothing could be scored")
+    if not task.metrics:
+        raise UserError("the task has no metric", field=f"tasks.{name}")
+    seen: set[str] = set()
+    for example in (*task.train, *task.validation, *task.test):
+        if example.id in seen:
+            raise UserError(
+                f"two examples have the id '{example.id}'",
+                field=f"tasks.{name}",
+                hint="ids must be unique over all splits",
+            )
+        seen.add(example.id)
 
 
 def make_strategy(name: str, factory: str, settings: Mapping[str, Any]) -> Strategy:
@@ -91,7 +112,7 @@ def cells(suite: Suite, tasks: Mapping[str, Task], only: Sequence[str] = ()) -> 
         for name, entry in suite.strategies.items():
             if entry.tasks is None or task_name in entry.tasks:
                 for spec in _cells_of(suite, task_name, task, name, entry):
-                    specs.setdefault(spec.id, spec)
+                    _check_id(spec, specs.setdefault(spec.id, spec))
     chosen = [s for s in specs.values() if not only or any(_matches(s, pattern) for pattern in only)]
     if only and not chosen:
         raise UserError(
@@ -138,6 +159,27 @@ def _cells_of(suite: Suite, task_name: str, task: Task, name: str, entry: Strate
                     )
                 )
     return found
+
+
+def _check_id(spec: CellSpec, other: CellSpec) -> None:
+    """Raises UserError where two cells would share a folder, or a folder's name would be too long."""
+    if spec != other:
+        ours, theirs = (
+            f"strategy '{s.strategy}' on task '{s.task}'" + (f" with model '{s.model}'" if s.model else "")
+            for s in (spec, other)
+        )
+        raise UserError(
+            f"{ours} and {theirs} would both be called '{spec.id}'",
+            field=f"strategies.{spec.strategy}",
+            hint="names must differ in more than punctuation; rename one of them",
+        )
+    if len(spec.id.encode()) > LONGEST_ID:
+        raise UserError(
+            f"the cell '{spec.id[:40]}...' has a name of {len(spec.id.encode())} bytes, which is too long "
+            "for a folder",
+            field=f"strategies.{spec.strategy[:40]}",
+            hint="shorten the names of tasks, strategies or models",
+        )
 
 
 def _safe(name: str) -> str:

@@ -52,10 +52,11 @@ class Outcome:
         return 3 if "pending" in self.states.values() else 0
 
 
-def _prices(suite: Suite, engines: Engines) -> dict[str, Any]:
-    """Every price that a report of this run can need, copied with its date and source."""
+def _prices(suite: Suite, engines: Engines, cards: Mapping[str, Any]) -> dict[str, Any]:
+    """Every price that a report of this run can need, copied with its date and source; also for models whose
+    cells were finished before."""
     engines.book.machine_hour(suite.economics.hardware)
-    for card in engines.cards().values():
+    for card in cards.values():
         if card.get("price_as"):
             engines.book.token_price(card["price_as"])
             engines.book.training_tokens(card["price_as"])
@@ -81,8 +82,9 @@ def new_folder(root: Path, suite: Suite, name: str | None) -> Path:
                 hint=f"continue it with: breakeven run --resume {folder}",
             )
         return folder
-    numbers = [int(m[1]) for p in root.glob(f"{suite.suite}-*") if (m := re.fullmatch(r".*-(\d+)", p.name))]
-    return root / f"{suite.suite}-{max(numbers, default=0) + 1}"
+    stem = re.sub(r"[^\w.+-]", "_", suite.suite)[:100].lstrip(".") or "run"
+    numbers = [int(m[1]) for p in root.glob("*") if (m := re.fullmatch(re.escape(stem) + r"-(\d+)", p.name))]
+    return root / f"{stem}-{max(numbers, default=0) + 1}"
 
 
 def start(suite: Suite, folder: Path, options: Options, display: Display) -> Outcome:
@@ -113,6 +115,9 @@ def start(suite: Suite, folder: Path, options: Options, display: Display) -> Out
             "limit": options.limit,
             "keep_prompts": options.keep_prompts,
             "prices": str(options.prices.resolve()) if options.prices else None,
+            # at the end again; a killed run is reported from these
+            "models": engines.cards(),
+            "price_book": _prices(suite, engines, engines.cards()),
         }
         store.write_json(folder / "engines.json", engines.chosen())
         store.write_json(folder / "run.json", info)
@@ -125,6 +130,14 @@ def resume(folder: Path, options: Options, display: Display) -> Outcome:
     if info is None:
         raise UserError("not a run folder: there is no run.json in it", file=folder)
     suite = suites.load(folder / "suite.yaml")
+    if options.limit is not None and options.limit != info.get("limit"):
+        began = f"with --limit {info['limit']}" if info.get("limit") else "without a limit"
+        raise UserError(
+            f"this run began {began}; another one would throw away its results",
+            field="--limit",
+            hint=f"leave --limit out, or start a new run: breakeven run {folder / 'suite.yaml'} --limit "
+            f"{options.limit}",
+        )
     options = Options(
         options.only,
         options.limit or info.get("limit"),
@@ -138,7 +151,10 @@ def resume(folder: Path, options: Options, display: Display) -> Outcome:
             before = store.read_json(folder / "tasks" / name / "task.json", {}).get("hash")
             if before != plan.task_digest(task):
                 display.note(f"task {name} is not what it was when this run began; its cells run again")
+                _forget_results(folder, name)  # also of cells that are not asked for now
                 write_task(folder / "tasks" / name, task)
+        if info.get("versions") and (changed := _changed(info["versions"], versions())):
+            display.note(f"not what this run began with: {', '.join(changed)}; answers and times may differ")
         engines = Engines(suite, store.read_json(folder / "engines.json", {}), options.prices)
         return _go(suite, folder, tasks, engines, options, display)
 
@@ -152,15 +168,17 @@ def _go(
     display: Display,
 ) -> Outcome:
     specs = plan.cells(suite, tasks, options.only)
+    planned = [s.id for s in plan.cells(suite, tasks)]
     engines.keep_purse(folder / "purse.json")
     runner = Runner(suite, folder, tasks, engines.get, engines.embedder, display, options.keep_prompts)
     try:
         runner.run(specs)
     finally:
         info = store.read_json(folder / "run.json")
+        info["cells"] = planned
         info["models"] = {**info.get("models", {}), **engines.cards()}
         info["finished"] = _now()
-        info["price_book"] = _prices(suite, engines)
+        info["price_book"] = _prices(suite, engines, info["models"])
         store.write_json(folder / "run.json", info)
         store.write_json(folder / "engines.json", engines.chosen())
     return Outcome(folder, runner.states)
@@ -302,6 +320,23 @@ def write_task(folder: Path, task: Task) -> None:
             "hash": plan.task_digest(task),
         },
     )
+
+
+def _forget_results(folder: Path, task: str) -> None:
+    """Remove a task's cells: they answer other examples than those that a report would show beside them."""
+    for cell in sorted((folder / "cells").glob("*")):
+        if store.read_json(cell / "cell.json", {}).get("task", task) == task:
+            store.remove(cell)
+    (folder / "tasks" / task / "documents.jsonl").unlink(missing_ok=True)
+
+
+def _changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """["torch 2.13.0, now 2.14.0"] for each package whose version is another one."""
+    return [
+        f"{name} {before.get(name, 'absent')}, now {now.get(name, 'absent')}"
+        for name in dict.fromkeys((*before, *now))
+        if before.get(name) != now.get(name)
+    ]
 
 
 def _path(text: str | None) -> Path | None:

@@ -33,7 +33,7 @@ from breakeven.harness.contracts import (
 from breakeven.harness.errors import DiskError, NotApplicable, Pending, SpendingLimitReached, UserError
 from breakeven.harness.ledger import Ledger, Phase
 from breakeven.harness.plan import CellSpec
-from breakeven.harness.session import Journal, Session
+from breakeven.harness.session import Journal, Session, lost_work
 from breakeven.harness.suite import Suite
 
 State = Literal["waiting", "running", "done", "failed", "pending", "not-applicable", "stopped"]
@@ -86,8 +86,10 @@ class Runner:
                 break
             self.states[spec.id] = state
             self.display.cell_finished(spec, state, reason, cell.quality)
-        for spec in specs:
-            self.states.setdefault(spec.id, "waiting")
+        for spec in specs:  # those after a reached limit: finished before, or never begun
+            if spec.id not in self.states:
+                before = Cell(self, spec).state
+                self.states[spec.id] = before if before in ("done", "not-applicable") else "waiting"
         return self.states
 
 
@@ -109,11 +111,12 @@ class Cell:
 
     def finished(self) -> bool:
         """Done, and still what the suite asks for; a stale cell is cleared."""
-        known = store.read_json(self.folder / "cell.json", {})
-        if known and known.get("hash") != self._address():
-            store.remove(self.folder)
+        known = store.read_json(self.folder / "cell.json")
+        if self.folder.exists() and (known is None or known.get("hash") != self._address()):
+            store.remove(self.folder)  # without cell.json: clearing it was broken off, the rest is stale too
             self._status = {}
-            self.runner.display.note(f"{self.spec.id}: its task or settings changed; running it again")
+            if known is not None:
+                self.runner.display.note(f"{self.spec.id}: its task or settings changed; running it again")
         return self.state in ("done", "not-applicable")
 
     def run(self) -> tuple[State, str]:
@@ -165,6 +168,7 @@ class Cell:
             predictions = self._predict(predictor)
         self._score(predictions)
         self._copy_notes(predictor, predictions)
+        self._status["lost"] = self._lost(predictor)
         self._time(strategy)
         ledger = Ledger([*fit_ledger.entries, *serve_ledger.entries])
         store.write_json(self.folder / "ledger.json", ledger.compacted().to_json())
@@ -180,7 +184,7 @@ class Cell:
             ledger = Ledger()
             services = self._services(ledger, "search", self.folder / "journal-fit.jsonl")
             train = plan_train(self.task, self.spec.train_size)
-            with self._metered(ledger, "train"):
+            with self._metered(ledger, "train", services):
                 predictor = strategy.fit(self.task.brief, train, self.task.validation, services)
             partial = self.folder / "predictor.partial"
             with store.disk_errors(partial):
@@ -237,10 +241,20 @@ class Cell:
         store.write_json(self.folder / "fit.json", getattr(predictor, "notes", {}) or {})
         training = getattr(predictor, "training", None)
         if training:
-            ended = [p.finish_reason == "stop" for p in predictions]
-            stop_rate = sum(ended) / max(len(ended), 1)
+            ended = [p.finish_reason == "stop" for p in predictions if p.finish_reason != "choices"]
+            stop_rate = sum(ended) / len(ended) if ended else None  # scored over choices: nothing to stop
             as_dict = training if isinstance(training, Mapping) else store.as_dict(training)
             store.write_json(self.folder / "training.json", {**as_dict, "stop_rate": stop_rate})
+
+    def _lost(self, predictor: Predictor) -> dict[str, float]:
+        """What was computed and then lost to a crash, as far as it was written down; billed to nobody."""
+        lost = {"seconds": 0.0, "tokens": 0.0}
+        for name in ("journal-fit.jsonl", "journal.jsonl"):
+            for quantity, value in lost_work(self.folder / name).items():
+                lost[quantity] += value
+        if self._status["attempts"] > 1:  # else it was another cell that trained this adapter
+            lost["seconds"] += getattr(getattr(predictor, "training", None), "lost_seconds", 0.0)
+        return {quantity: value for quantity, value in lost.items() if value}
 
     def _time(self, strategy: Strategy) -> None:
         """Latency from one request at a time; priced seconds also at the stated concurrency.
@@ -280,7 +294,7 @@ class Cell:
         store.write_json(self.folder / "timing.json", result)
 
     @contextmanager
-    def _metered(self, ledger: Ledger, phase: Phase) -> Iterator[None]:
+    def _metered(self, ledger: Ledger, phase: Phase, services: Services | None = None) -> Iterator[None]:
         """Book the joules of a stage where this machine has a meter; unknown otherwise, never zero."""
         from breakeven.harness import energy
 
@@ -295,6 +309,8 @@ class Cell:
         self._meter = None
         if meter is None:
             ledger.book(phase, "joules", None, source="no meter (NVML, RAPL) on this machine")
+        elif services is not None and getattr(services.artifacts, "reused", False):
+            ledger.book(phase, "joules", None, source="an artifact of another cell is not metered here")
         elif self._status["attempts"] > 1:
             ledger.book(phase, "joules", None, source="broken off and resumed: metered in part")
         else:

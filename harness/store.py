@@ -133,6 +133,8 @@ class ArtifactStore:
 
     def __init__(self, root: Path, ledger: Ledger) -> None:
         self._root, self._ledger = root, ledger
+        self._built: set[str] = set()
+        self.reused = False  # whether an artifact was found that was not built through this store
 
     def get(self, kind: str, spec: Mapping[str, Any], build: ArtifactBuild) -> Path:
         address = f"{kind}-{digest(spec)}"
@@ -147,6 +149,8 @@ class ArtifactStore:
             write_json(partial / "meta.json", {"kind": kind, "spec": spec})
             write_json(partial / "ledger.json", [e.to_json() for e in booked])
             partial.rename(folder)
+            self._built.add(address)
+        self.reused = self.reused or address not in self._built
         for row in read_json(folder / "ledger.json", []):
             self._ledger.entries.append(Entry.from_json({**row, "artifact": address}))
         return folder

@@ -117,6 +117,24 @@ class Suite(Strict):
             return {k: ({} if v is None else v) for k, v in value.items()}
         return value
 
+    @field_validator("tasks")
+    @classmethod
+    def _folder_names(cls, value: dict[str, TaskEntry]) -> dict[str, TaskEntry]:
+        """A task's name is the name of a folder in the run."""
+        for name in value:
+            if name in ("", ".", "..") or any(c in "/\\" or not c.isprintable() for c in name):
+                raise ValueError(f"{name!r} cannot be a task's name: say `name: {{task: {name}}}`")
+            if len(name.encode()) > 120:
+                raise ValueError(f"the task's name '{name[:40]}...' is too long")
+        return value
+
+    @field_validator("train_sizes")
+    @classmethod
+    def _some_examples(cls, value: list[int | Literal["all"]]) -> list[int | Literal["all"]]:
+        if any(size != "all" and size < 0 for size in value):
+            raise ValueError("should be numbers of examples, or all")
+        return value
+
     @field_validator("seeds", "train_sizes")
     @classmethod
     def _no_repeats(cls, value: list[Any]) -> list[Any]:
@@ -132,13 +150,14 @@ class Suite(Strict):
 def find(name: str) -> Path:
     """The file of a suite: a path, or the name of one that comes with an installed package."""
     path = Path(name)
-    if path.suffix in {".yaml", ".yml"} or path.exists():
+    is_suite = path.suffix in {".yaml", ".yml"} or path.is_file() or (path / "suite.yaml").exists()
+    known = {} if is_suite else shipped()  # a folder of the same name hides no suite that comes along
+    if is_suite or (path.exists() and name not in known):
         if path.is_dir() and (path / "suite.yaml").exists():
             return path / "suite.yaml"
         if not path.is_file():
             raise UserError("no such suite file", file=path)
         return path
-    known = shipped()
     if name not in known:
         raise UserError(
             f"there is no suite called '{name}'", hint=f"known: {', '.join(sorted(known))}, or a file"
@@ -189,7 +208,9 @@ def _resolved(suite: Suite, source: YamlFile) -> Suite:
     base = source.path.parent
     tasks = {name: _task(name, entry, base, source) for name, entry in suite.tasks.items()}
     models = {
-        name: ModelEntry(**{**_paths(entry.model_dump(), base), "model": _model(entry.model, base)})
+        name: ModelEntry(
+            **{**_paths(_files(entry.model_dump(), base), base), "model": _model(entry.model, base)}
+        )
         for name, entry in suite.models.items()
     }
     strategies = {n: _strategy(n, e, suite, base, source) for n, e in suite.strategies.items()}
@@ -292,8 +313,26 @@ def _strategy(name: str, entry: StrategyEntry, suite: Suite, base: Path, source:
         if unknown:
             raise wrong(f"'{unknown[0]}' is none of the suite's {key}", f"one of {', '.join(have)}", key)
     return StrategyEntry(
-        strategy=factory, description=description, models=entry.models, tasks=entry.tasks, **settings
+        strategy=factory,
+        description=description,
+        models=entry.models,
+        tasks=entry.tasks,
+        **_files(settings, base),
     )
+
+
+def _files(settings: Mapping[str, Any], base: Path) -> dict[str, Any]:
+    """Every `file.py:name` in the settings (of a trainer, an engine) made absolute, where the file exists."""
+    made = dict(settings)
+    for key, value in made.items():
+        if isinstance(value, Mapping):
+            made[key] = _files(value, base)
+        elif isinstance(value, str) and ".py:" in value:
+            file_name, _, attribute = value.rpartition(":")
+            found = registry.locate(file_name, base) if file_name.endswith(".py") else None
+            if found is not None and found.is_file():
+                made[key] = f"{found.resolve()}:{attribute}"
+    return made
 
 
 def _merged(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from breakeven.harness import results
+from breakeven.harness import suite as suites
 
 ROWS = "".join(
     json.dumps({"text": f"{where} it was {sky}", "sky": sky}) + "\n"
@@ -102,6 +104,21 @@ class Seeded(LastWord):
         services.ledger.book("train", "training_tokens", len(train), source="counted")
         return self
 '''
+
+KILLED = """
+
+class Dies(LastWord):
+    def fit(self, brief, train, validation, services):
+        os.kill(os.getpid(), 9)
+"""
+BY_HAND = """from breakeven.harness import metrics
+from breakeven.harness.contracts import Example, Task
+
+
+def task():
+    rows = tuple(Example("same", {"text": f"a {sky} day"}, (sky,)) for sky in ("wet", "dry"))
+    return Task("t", "Say it.", "{{ text }}", (), (), rows, (metrics.build("exact_match"),))
+"""
 
 
 @pytest.fixture
@@ -272,6 +289,158 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(folder: Path, breakeven: Cal
     assert status(folder, "weather--slow")["state"] == "stopped"
     (folder / "quick").touch()
     assert breakeven("run", "--resume", "runs/r").code == 0
+
+
+def test_another_limit_cannot_throw_away_a_runs_results(folder: Path, breakeven: Callable) -> None:
+    write_suite(folder, {"a": mine("LastWord")})
+    assert breakeven("run", "s.yaml", "--name", "r").code == 0
+    said = breakeven("run", "--resume", "runs/r", "--limit", "3")
+    assert said.code == 2
+    assert "'--limit'" in said.err
+    assert len((folder / "runs/r/cells/weather--a/predictions.jsonl").read_text().splitlines()) == 12
+    assert breakeven("run", "s.yaml", "--name", "few", "--limit", "3").code == 0
+    assert breakeven("run", "--resume", "runs/few", "--limit", "3").code == 0
+
+
+def test_a_dry_run_continues_no_run(folder: Path, breakeven: Callable) -> None:
+    write_suite(folder, {"a": mine("LastWord"), "b": mine("LastWord")})
+    assert breakeven("run", "s.yaml", "--name", "r", "--only", "a").code == 0
+    assert breakeven("run", "--resume", "runs/r", "--dry-run").code == 2
+    assert not (folder / "runs/r/cells/weather--b").exists()
+
+
+def test_no_cell_of_changed_data_stays_in_the_report_though_others_are_resumed(
+    folder: Path, breakeven: Callable
+) -> None:
+    write_suite(folder, {"a": mine("LastWord"), "b": mine("LastWord")})
+    breakeven("run", "s.yaml", "--name", "r")
+    (folder / "rows.jsonl").write_text(ROWS.replace("On Monday", "On Tuesday"))
+    assert breakeven("run", "--resume", "runs/r", "--only", "a").code == 0
+    assert status(folder, "weather--a")["state"] == "done"
+    assert not (folder / "runs/r/cells/weather--b").exists()
+
+
+def test_cells_that_changed_data_brings_are_in_the_report(folder: Path, breakeven: Callable) -> None:
+    write_suite(folder, {"a": mine("Seeded")}, train_sizes=[3, "all"])
+    breakeven("run", "s.yaml", "--name", "r")
+    (folder / "weather.yaml").write_text(TASK.replace("train: 9", "train: 8"))
+    assert breakeven("run", "--resume", "runs/r").code == 0
+    found = results.load(folder / "runs/r")
+    assert sorted(found.cells) == ["weather--a--n3--s0", "weather--a--n8--s0"]
+
+
+def test_what_is_left_of_a_stale_cell_is_not_used(folder: Path, breakeven: Callable) -> None:
+    """Clearing it was broken off: its specification is gone, what was fitted and answered is still there."""
+    write_suite(folder, {"a": mine("LastWord")})
+    breakeven("run", "s.yaml", "--name", "r")
+    (folder / "runs/r/cells/weather--a/cell.json").unlink()
+    (folder / "runs/r/cells/weather--a/predictor/nothing.txt").write_text("stale")
+    assert breakeven("run", "--resume", "runs/r").code == 0
+    assert (folder / "runs/r/cells/weather--a/predictor/nothing.txt").read_text() == ""
+
+
+def test_a_run_that_goes_on_with_other_packages_says_so(folder: Path, breakeven: Callable) -> None:
+    write_suite(folder, {"a": mine("LastWord")})
+    breakeven("run", "s.yaml", "--name", "r")
+    path = folder / "runs/r/run.json"
+    path.write_text(path.read_text().replace('"numpy": "', '"numpy": "0.'))
+    said = breakeven("run", "--resume", "runs/r")
+    assert said.code == 0
+    assert "numpy 0." in said.out
+
+
+def test_a_run_killed_in_its_first_cell_is_priced_as_what_it_is(folder: Path, breakeven: Callable) -> None:
+    """Else its report would take an API's tokens for seconds of this machine."""
+    (folder / "mine.py").write_text(STRATEGIES + KILLED)
+    write_suite(folder, {"dies": mine("Dies")})
+    command = [sys.executable, "-c", "from breakeven.harness.cli import main; main()"]
+    done = subprocess.run([*command, "run", "s.yaml", "--name", "r"], cwd=folder, check=False)
+    assert done.returncode == -9
+    info = json.loads((folder / "runs/r/run.json").read_text())
+    assert "cpu-2" in info["price_book"]["machine_hours"]
+
+
+def test_two_names_that_would_share_a_folder_are_refused(folder: Path, breakeven: Callable) -> None:
+    write_suite(folder, {"k=1": mine("LastWord"), "k:1": mine("LastWord")})
+    said = breakeven("run", "s.yaml")
+    assert said.code == 2
+    assert "would both be called 'weather--k_1'" in said.err
+    assert not (folder / "runs").exists()
+
+
+@pytest.mark.parametrize("name", ["../weather", "a/b", "..", "x" * 130, "weather\n"])
+def test_a_task_whose_name_is_no_folder_is_refused(folder: Path, breakeven: Callable, name: str) -> None:
+    suite = {"suite": "s", "tasks": {name: {"task": "weather.yaml"}}, "strategies": {"majority": {}}}
+    (folder / "s.yaml").write_text(json.dumps(suite))
+    said = breakeven("run", "s.yaml")
+    assert said.code == 2
+    assert "'tasks'" in said.err
+    assert not (folder / "runs").exists()
+
+
+def test_a_name_too_long_for_a_folder_is_refused(folder: Path, breakeven: Callable) -> None:
+    write_suite(folder, {"ü" * 130: mine("LastWord")})
+    said = breakeven("run", "s.yaml")
+    assert said.code == 2
+    assert "too long" in said.err
+
+
+def test_runs_of_a_suite_with_an_odd_name_are_numbered_beside_each_other(
+    folder: Path, breakeven: Callable
+) -> None:
+    write_suite(folder, {"a": mine("LastWord")})
+    change = ("--set", "suite=../what [v2]")
+    assert breakeven("run", "s.yaml", *change).code == 0
+    assert breakeven("run", "s.yaml", *change).code == 0
+    assert sorted(p.name for p in (folder / "runs").iterdir()) == ["_what__v2_-1", "_what__v2_-2"]
+
+
+def test_a_negative_training_size_is_refused(folder: Path, breakeven: Callable) -> None:
+    write_suite(folder, {"a": mine("Seeded")}, train_sizes=[-2])
+    said = breakeven("run", "s.yaml")
+    assert said.code == 2
+    assert "'train_sizes'" in said.err
+
+
+def test_a_task_put_together_by_hand_cannot_use_an_id_twice(folder: Path, breakeven: Callable) -> None:
+    (folder / "byhand.py").write_text(BY_HAND)
+    suite = {"suite": "s", "tasks": {"t": {"task": "byhand.py:task"}}, "strategies": {"a": mine("LastWord")}}
+    (folder / "s.yaml").write_text(json.dumps(suite))
+    said = breakeven("run", "s.yaml")
+    assert said.code == 2
+    assert "two examples have the id 'same'" in said.err
+
+
+def test_a_trainer_of_ones_own_is_found_beside_the_suite(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_suite(folder, {"lora": {"weights": {"trainer": "mine.py:trainer"}}})
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    resolved = suites.load(folder / "s.yaml").strategies["lora"].settings["weights"]["trainer"]
+    assert resolved == f"{folder.resolve() / 'mine.py'}:trainer"
+
+
+def test_a_suite_that_comes_along_is_found_beside_a_folder_of_its_name(folder: Path) -> None:
+    (folder / "quickstart").mkdir()
+    assert suites.find("quickstart").name == "quickstart.yaml"
+
+
+def test_an_apis_prices_stay_in_the_run_when_only_other_cells_are_resumed(
+    folder: Path, breakeven: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from openai_server import KEY, OpenAIServer, says
+
+    monkeypatch.setenv("TEST_KEY", KEY)
+    with OpenAIServer(says("dry", input_tokens=20), key=KEY) as server:
+        api = {"model": "small", "engine": "openai", "base_url": server.url, "api_key_env": "TEST_KEY",
+               "price_as": "gpt-4o-mini"}  # fmt: skip
+        write_suite(folder, {"zero-shot": {}, "a": mine("LastWord")}, models={"api": api})
+        assert breakeven("run", "s.yaml", "--name", "r", "--only", "zero-shot").code == 0
+    before = results.load(folder / "runs/r").tables["weather"][0].cost_per_1000
+    assert breakeven("run", "--resume", "runs/r", "--only", "a").code == 0
+    after = results.load(folder / "runs/r").tables["weather"][0].cost_per_1000
+    assert before.value is not None
+    assert before == after
 
 
 def test_two_processes_cannot_work_in_one_run(folder: Path, breakeven: Callable) -> None:

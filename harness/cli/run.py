@@ -32,6 +32,11 @@ def run(
         raise UserError("say which suite to run", hint="see `breakeven list suites`, or give a YAML file")
     if resume is not None and (suite_name or changes or name):
         raise UserError("--resume continues a run as it was; it takes no suite, --set or --name")
+    if resume is not None and dry_run:
+        raise UserError(
+            "--dry-run shows what a new run would do; it takes no --resume",
+            hint=f"see: breakeven run {resume / 'suite.yaml'} --dry-run",
+        )
     if prices is not None and not prices.is_file():
         raise UserError("no such file", file=prices, field="--prices")
     runs.offline_by_default()
@@ -54,9 +59,9 @@ def run(
                 display.note(f"run folder: {folder}")
                 outcome = runs.start(chosen, folder, options, display)
     except KeyboardInterrupt:
-        console.print(
-            f"\nstopped; go on with: breakeven run --resume {folder}", markup=False, highlight=False
-        )
+        begun = (folder / "run.json").exists()
+        said = f"stopped; go on with: breakeven run --resume {folder}" if begun else "stopped before it began"
+        console.print(f"\n{said}", markup=False, highlight=False, soft_wrap=True)
         return 130
     _finish(console, folder, outcome)
     return outcome.exit_code
