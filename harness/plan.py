@@ -84,7 +84,7 @@ def make_strategy(name: str, factory: str, settings: Mapping[str, Any]) -> Strat
 
 
 def called(where: str, function: Callable[..., Any], /, *args: Any, **settings: Any) -> Any:
-    """`function(**settings)`; a setting that it does not take is the user's error."""
+    """`function(**settings)`; a setting it does not take, a file that is not there is the user's error."""
     import inspect
 
     parameters = inspect.signature(function).parameters
@@ -95,7 +95,7 @@ def called(where: str, function: Callable[..., Any], /, *args: Any, **settings: 
         raise UserError("unknown setting", field=f"{where}.{unknown[0]}", hint=f"known: {known}")
     try:
         return function(*args, **settings)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OSError) as error:
         if isinstance(error, BreakevenError):
             raise
         raise UserError(str(error), field=where) from error

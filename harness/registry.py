@@ -17,6 +17,7 @@ import hashlib
 import importlib
 import importlib.util
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -102,6 +103,17 @@ def load_from_file(spec: str, base: Path | None = None) -> Any:
         except ImportError as error:
             del sys.modules[module_name]
             raise UserError(f"cannot be imported: {error}", file=path) from error
+        except UserError:
+            del sys.modules[module_name]
+            raise
+        except Exception as error:
+            del sys.modules[module_name]  # else the next to ask would find half a module
+            lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
+            raise UserError(
+                f"cannot be imported: {type(error).__name__}: {error}",
+                file=path,
+                line=lines[-1] if lines else None,
+            ) from error
     module = sys.modules[module_name]
     if not hasattr(module, attribute):
         raise UserError(f"has no '{attribute}'", file=path, hint=f"'{spec}' should name a function in it")

@@ -122,7 +122,9 @@ def _row(
         return row
     quality, interval = _quality(task, done)
     usage = [c.mean_usage for c in done]
-    notes = [f"{len(done)} of {len(cells)} seeds"] if undone else []
+    seeds = len(results.suite.get("seeds") or ()) if cells[0].seed is not None else 1
+    wanted = max(len(cells), seeds)  # cells that were never begun have no folder yet
+    notes = [f"{len(done)} of {wanted} seeds"] if len(done) < wanted else []
     trained = [float(c.training["seconds"]) for c in done if c.training]
     return replace(
         row,

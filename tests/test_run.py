@@ -302,6 +302,14 @@ def test_another_limit_cannot_throw_away_a_runs_results(folder: Path, breakeven:
     assert breakeven("run", "--resume", "runs/few", "--limit", "3").code == 0
 
 
+def test_seeds_that_were_never_begun_are_missed_in_the_table(folder: Path, breakeven: Callable) -> None:
+    write_suite(folder, {"b": mine("Seeded")}, seeds=[0, 1, 2])
+    assert breakeven("run", "s.yaml", "--name", "r", "--only", "*s0").code == 0
+    assert "1 of 3 seeds" in results.load(folder / "runs/r").tables["weather"][0].notes
+    assert breakeven("run", "--resume", "runs/r").code == 0
+    assert results.load(folder / "runs/r").tables["weather"][0].notes == ()
+
+
 def test_a_dry_run_continues_no_run(folder: Path, breakeven: Callable) -> None:
     write_suite(folder, {"a": mine("LastWord"), "b": mine("LastWord")})
     assert breakeven("run", "s.yaml", "--name", "r", "--only", "a").code == 0
@@ -409,6 +417,24 @@ def test_a_task_put_together_by_hand_cannot_use_an_id_twice(folder: Path, breake
     said = breakeven("run", "s.yaml")
     assert said.code == 2
     assert "two examples have the id 'same'" in said.err
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("def task():\n    return open('nowhere.csv')", ["No such file", "nowhere.csv", "'tasks.t.args'"]),
+        ("import json\n\ntask = json.loads('{')", ["byhand.py:3: cannot be imported: JSONDecodeError"]),
+    ],
+)
+def test_a_python_task_that_breaks_is_one_sentence(
+    folder: Path, breakeven: Callable, code: str, words: list[str]
+) -> None:
+    (folder / "byhand.py").write_text(code + "\n")
+    suite = {"suite": "s", "tasks": {"t": {"task": "byhand.py:task"}}, "strategies": {"a": mine("LastWord")}}
+    (folder / "s.yaml").write_text(json.dumps(suite))
+    said = breakeven("run", "s.yaml")
+    assert said.code == 2
+    assert all(word in said.err for word in words), said.err
 
 
 def test_a_trainer_of_ones_own_is_found_beside_the_suite(
