@@ -110,9 +110,10 @@ def _check(file: Path, expected: str) -> None:
 def convert(gguf: Path, folder: Path) -> None:
     """Dequantise a SmolLM2 GGUF file into `folder`: bfloat16 safetensors, tokenizer, chat template."""
     import torch
-    from breakeven.harness._quiet import quiet
     from tokenizers import pre_tokenizers
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    from breakeven.harness._quiet import quiet
 
     with quiet():
         model = AutoModelForCausalLM.from_pretrained(

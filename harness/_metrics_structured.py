@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
+from pydantic import Field
+
 from breakeven.harness._answers import answer_text, fields, first_object, item_key, last_number, parse_list
 from breakeven.harness._metric_parts import Judged, best, f1, right_or_wrong
 from breakeven.harness.contracts import Json, Metric, Score
 from breakeven.harness.errors import UserError
-from pydantic import Field
 
 Tolerance = Annotated[float, Field(ge=0)]
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
+
     from breakeven.harness.ledger import Ledger, Phase
 
 Json = str | int | float | bool | None | list[Any] | dict[str, Any]

@@ -147,9 +147,10 @@ class _Model:
     """The loaded model with the vectors it has computed; `lengths` are real tokens, special ones included."""
 
     def __init__(self, name: str, device: str) -> None:
+        from sentence_transformers import SentenceTransformer
+
         from breakeven.harness._quiet import quiet
         from breakeven.harness.engines._weights import pick_device
-        from sentence_transformers import SentenceTransformer
 
         folder = models.resolve(name)
         with quiet():

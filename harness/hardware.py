@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
 from breakeven.harness.energy import energy_meter
 from breakeven.harness.models import cache_folder, write_atomically
 

@@ -191,7 +191,29 @@ def _metric_identity(metric: Metric) -> Any:
     """Name and options of a metric; never an object's address."""
     options: dict[str, Any] = asdict(metric) if is_dataclass(metric) and not isinstance(metric, type) else {}
     plain = (str, int, float, bool, list, tuple, dict, type(None))
-    return [type(metric).__name__, metric.name, {k: v for k, v in options.items() if isinstance(v, plain)}]
+    kept = {k: v for k, v in options.items() if isinstance(v, plain)}
+    functions = [v for v in vars(metric).values() if callable(v)] if hasattr(metric, "__dict__") else []
+    functions += [v for k, v in options.items() if callable(v) and v not in functions]
+    return [
+        type(metric).__name__,
+        metric.name,
+        kept,
+        sorted({_source(f) for f in (*functions, type(metric))}),
+    ]
+
+
+def _source(thing: Any) -> str:
+    """Hash of the file that a user's function or class stands in; its name alone for what is installed."""
+    import inspect
+
+    try:
+        file = inspect.getsourcefile(thing)
+    except TypeError:
+        file = None
+    name = f"{getattr(thing, '__module__', '')}.{getattr(thing, '__qualname__', type(thing).__name__)}"
+    if file is None or not str(getattr(thing, "__module__", "")).startswith("breakeven_user_"):
+        return name
+    return digest(Path(file).read_text(encoding="utf-8", errors="replace"))
 
 
 def task_digest(task: Task) -> str:
@@ -208,6 +230,8 @@ def task_digest(task: Task) -> str:
                 s: [[e.id, e.input, e.references, e.group] for e in getattr(task, s)]
                 for s in ("train", "validation", "test")
             },
-            "documents": [[d.id, d.text] for d in task.documents],
+            "documents": [[d.id, d.title, d.text] for d in task.documents],
+            "language": task.language,
+            "correct_at": task.correct_at,
         }
     )

@@ -14,10 +14,11 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from pydantic import BaseModel, ConfigDict, Field
+
 from breakeven.harness.contracts import Usage
 from breakeven.harness.errors import UserError
 from breakeven.harness.yamlfile import YamlFile, validated
-from pydantic import BaseModel, ConfigDict, Field
 
 Kind = Literal["exchange", "machine_hours", "electricity", "training_tokens", "hosting_hours"]
 UNITS: Mapping[Kind, str] = {

@@ -9,12 +9,14 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from breakeven.harness.plan import CellSpec
 from rich.console import Console
 
+from breakeven.harness.plan import CellSpec
+
 if TYPE_CHECKING:
-    from breakeven.harness.runner import State
     from rich.progress import Progress, TaskID
+
+    from breakeven.harness.runner import State
 
 MARKS = {"done": "[green]done[/]", "failed": "[red]failed[/]", "pending": "[yellow]pending[/]",
          "not-applicable": "[dim]does not apply[/]", "stopped": "[yellow]stopped[/]"}  # fmt: skip

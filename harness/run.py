@@ -170,7 +170,16 @@ def _go(
     specs = plan.cells(suite, tasks, options.only)
     planned = [s.id for s in plan.cells(suite, tasks)]
     engines.keep_purse(folder / "purse.json")
-    runner = Runner(suite, folder, tasks, engines.get, engines.embedder, display, options.keep_prompts)
+    runner = Runner(
+        suite,
+        folder,
+        tasks,
+        engines.get,
+        engines.embedder,
+        display,
+        options.keep_prompts,
+        engines.embedder_digest(),
+    )
     try:
         runner.run(specs)
     finally:
@@ -231,6 +240,12 @@ class Engines:
             self._embedder = SentenceEmbedder()
         bound: Embedder = self._embedder.bind(ledger, fresh=fresh)
         return bound
+
+    def embedder_digest(self) -> str:
+        """Hash of the embedding model's weights: another one chooses other passages and demonstrations."""
+        from breakeven.harness.embedding import SentenceEmbedder
+
+        return SentenceEmbedder().digest
 
     def cards(self) -> dict[str, Any]:
         return {name: asdict(engine.describe()) for name, engine in self._made.items()}

@@ -66,6 +66,7 @@ class Runner:
     embedder: Callable[[Ledger, bool], Embedder]
     display: Display
     keep_prompts: bool = False
+    embedder_digest: str = ""
     states: dict[str, State] = field(default_factory=dict)
 
     def run(self, specs: Sequence[CellSpec]) -> dict[str, State]:
@@ -380,9 +381,22 @@ class Cell:
                 "spec": _spec_json(spec),
                 "task": plan.task_digest(self.task),
                 "model": [card.name, card.engine, card.digest, card.dtype, card.device] if card else None,
-                "source": registry.source_hash(spec.factory),
+                "sources": [registry.source_hash(name) for name in _files_in([spec.factory, spec.settings])],
+                "embedder": self.runner.embedder_digest,
             }
         )
+
+
+def _files_in(value: Any) -> Iterator[str]:
+    """Every "file.py:attribute" in settings: what stands in such a file changes answers too."""
+    if isinstance(value, str) and ".py:" in value:
+        yield value
+    elif isinstance(value, Mapping):
+        for part in value.values():
+            yield from _files_in(part)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _files_in(part)
 
 
 def resampled(task: Task, predictions: Sequence[Prediction], scores: Sequence[Score]) -> list[float]:

@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
 from breakeven.harness._variance import (
     Floats,
     Groups,

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
 from breakeven.harness import registry
 from breakeven.harness.errors import UserError
 from breakeven.harness.yamlfile import YamlFile, validated
-from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
 #: Arguments of tasks and models that are paths when they name something that exists.

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from breakeven.harness import costs, stats
 from breakeven.harness.ledger import Amount
 from breakeven.harness.prices import Price, PriceBook

@@ -12,13 +12,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
 from breakeven.harness import data as rows_and_documents
 from breakeven.harness import readers, splits, templating
 from breakeven.harness.contracts import Document, Example, Json, Metric, Task
 from breakeven.harness.data import Columns
 from breakeven.harness.errors import UserError
 from breakeven.harness.readers import Row, Source
-from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)

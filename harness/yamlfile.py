@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from breakeven.harness.errors import UserError
 from pydantic import BaseModel, ValidationError
+
+from breakeven.harness.errors import UserError
 
 M = TypeVar("M", bound=BaseModel)
 Location = tuple[str | int, ...]

@@ -19,10 +19,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from markupsafe import Markup
+
 from breakeven.harness.results import DONE, CellResult, Results, Row, StoredPrediction, TaskResult
 from breakeven.reports import _format as f
 from breakeven.reports._rows import done, family
-from markupsafe import Markup
 
 Text = str | tuple[str, int]
 

@@ -10,11 +10,12 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from markupsafe import Markup
+
 from breakeven.harness.results import CellResult, MetricInfo, Row
 from breakeven.reports import _format as f
 from breakeven.reports import _svg as svg
 from breakeven.reports._rows import family, reference_of
-from markupsafe import Markup
 
 
 @dataclass(frozen=True, slots=True)

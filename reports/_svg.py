@@ -11,8 +11,9 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from breakeven.reports._rows import Family
 from markupsafe import Markup
+
+from breakeven.reports._rows import Family
 
 #: Width of a character of the page's font, as a share of its size; a little more than the average.
 CHARACTER = 0.58

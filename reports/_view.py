@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from markupsafe import Markup
+
 from breakeven.harness.results import CellResult, Cost, Results, Row, TaskResult
 from breakeven.reports import _format as f
 from breakeven.reports import _plots, _svg
@@ -29,7 +31,6 @@ from breakeven.reports._rows import (
     reference_of,
     standing,
 )
-from markupsafe import Markup
 
 STANDING_WORDS: dict[Standing, str] = {
     "better": "better than the reference beyond the interval",

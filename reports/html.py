@@ -11,14 +11,15 @@ import base64
 import hashlib
 from pathlib import Path
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
 from breakeven.harness.results import DONE, Results
 from breakeven.reports import _examples, _provenance
 from breakeven.reports import _format as f
 from breakeven.reports._findings import Name
 from breakeven.reports._rows import standing
 from breakeven.reports._view import STANDING_SIGNS, STANDING_WORDS, TaskView, view
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 TEMPLATES = Path(__file__).with_name("templates")
 #: Examples of each task that are shown without JavaScript.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from breakeven.harness._answers import first_object, last_number
 from breakeven.harness.contracts import Json
 from breakeven.harness.metrics import answer_text, match_choice, parse_list

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from strategy_fakes import World, brief, examples
+
 from breakeven.baselines.logistic_regression import logistic_regression
 from breakeven.baselines.majority import majority
 from breakeven.baselines.nearest_neighbour import nearest_neighbour
 from breakeven.harness.contracts import Example, Input
 from breakeven.harness.errors import NotApplicable, UserError
-from strategy_fakes import World, brief, examples
 
 TRAIN = examples(
     ("the summer sky", "blue"), ("a ripe tomato", "red"), ("an old rose", "red"), ("the winter sky", "blue"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date
 
 import pytest
+
 from breakeven.harness.contracts import Usage
 from breakeven.harness.costs import (
     NOTHING,
@@ -22,9 +23,7 @@ DAY = date(2026, 11, 1)
 TOKENS = TokenPrice("m", 1.0, 4.0, "USD", DAY, "test", cached_input=0.5)
 HOUR = Price("machine_hours", "box", 3.6, "USD", DAY, "test")
 TRAINING = Price("training_tokens", "openai/m", 3.0, "USD", DAY, "test")
-BOOK = PriceBook(
-    {("tokens", "openai/m"): TOKENS, ("training_tokens", "openai/m"): TRAINING}, lists=False
-)
+BOOK = PriceBook({("tokens", "openai/m"): TOKENS, ("training_tokens", "openai/m"): TRAINING}, lists=False)
 
 
 # --- per request -----------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from breakeven.harness import readers
 from breakeven.harness.data import Columns, content_id, damage, documents, examples, labels
 from breakeven.harness.errors import UserError

@@ -6,6 +6,7 @@ from typing import cast
 
 import numpy as np
 import pytest
+
 from breakeven.harness.embedding import SentenceEmbedder, language_warning
 from breakeven.harness.errors import UserError
 from breakeven.harness.ledger import Entry, Ledger

@@ -33,8 +33,9 @@ SUITE: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of the suite above."""
-    from breakeven.harness import progress, run, suite
     from rich.console import Console
+
+    from breakeven.harness import progress, run, suite
 
     folder = tmp_path_factory.mktemp("small")
     (folder / "small.yaml").write_text(json.dumps(SUITE))

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from breakeven.harness import energy
 
 CASES = json.loads((Path(__file__).parent / "vectors.json").read_text(encoding="utf-8"))["energy"]["cases"]

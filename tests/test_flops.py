@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from breakeven.harness import flops
-from breakeven.harness.contracts import ModelCard
 from peft import LoraConfig, get_peft_model
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM
+
+from breakeven.harness import flops
+from breakeven.harness.contracts import ModelCard
 
 VECTORS = json.loads((Path(__file__).parent / "vectors.json").read_text(encoding="utf-8"))
 

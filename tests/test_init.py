@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from breakeven.harness import suite
 from breakeven.harness.cli.init import init, write_together
 from breakeven.harness.contracts import Task

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from breakeven.harness.ledger import Amount, Ledger
 
 

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from strategy_fakes import NotingTrainer, ScriptedSession, World, brief, examples
+
 from breakeven.baselines import _weights
 from breakeven.baselines._guard import Guard
 from breakeven.baselines.levers import LeversPredictor, levers
 from breakeven.harness.contracts import Brief, Capabilities, Document, Example, Input, Prediction
 from breakeven.harness.errors import NotApplicable, UserError
-from strategy_fakes import NotingTrainer, ScriptedSession, World, brief, examples
 
 TRAIN = examples(
     ("a ripe tomato", "red"), ("the summer sky", "blue"), ("an old rose", "red"), ("the deep sea", "blue"),

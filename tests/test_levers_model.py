@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from strategy_fakes import brief, examples
+
 from breakeven.baselines.levers import levers
 from breakeven.harness.contracts import Document, Prediction, Services
 from breakeven.harness.ledger import Ledger
 from breakeven.harness.session import Journal, Session
 from breakeven.harness.store import ArtifactStore
-from strategy_fakes import brief, examples
 
 pytestmark = pytest.mark.model
 

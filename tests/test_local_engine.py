@@ -10,10 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from breakeven.harness.contracts import Completion, Request
-from breakeven.harness.engines import _choices, _weights
-from breakeven.harness.engines.local import LocalEngine, local
-from breakeven.harness.errors import OutOfMemory, UserError
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import (
     AutoModelForCausalLM,
@@ -22,6 +18,11 @@ from transformers import (
     MistralConfig,
     PreTrainedTokenizerFast,
 )
+
+from breakeven.harness.contracts import Completion, Request
+from breakeven.harness.engines import _choices, _weights
+from breakeven.harness.engines.local import LocalEngine, local
+from breakeven.harness.errors import OutOfMemory, UserError
 
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from breakeven.harness.contracts import Example, Json, Metric, Prediction, Score
 from breakeven.harness.errors import UserError
 from breakeven.harness.metrics import answer_text, build, build_all, known

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from breakeven.harness import _default_model, models
 from breakeven.harness.errors import UserError
 

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from openai_server import KEY, Fault, OpenAIServer, ask, chat, engine_for, many, says, serves
+
 from breakeven.harness.contracts import Completion, Request, Usage
 from breakeven.harness.engines.openai import ProviderError
 from breakeven.harness.errors import NotApplicable, UserError
-from openai_server import KEY, Fault, OpenAIServer, ask, chat, engine_for, many, says, serves
 
 
 @pytest.fixture(autouse=True)

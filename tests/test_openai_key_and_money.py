@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from openai_server import KEY, Fault, OpenAIServer, ask, chat, engine_for, many, says
+
 from breakeven.harness.engines.openai import openai
 from breakeven.harness.errors import SpendingLimitReached, UserError
 from breakeven.harness.ledger import Ledger
 from breakeven.harness.prices import PriceBook
 from breakeven.harness.session import Journal, Session
 from breakeven.harness.spending import SpendGuard
-from openai_server import KEY, Fault, OpenAIServer, ask, chat, engine_for, many, says
 
 
 @pytest.fixture(autouse=True)

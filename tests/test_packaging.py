@@ -37,7 +37,7 @@ PLUGIN = {
 
         ROWS = [{"text": f"{day} it was {w}", "sky": w} for w in ("wet", "dry") for day in
                 ("On Monday", "On Tuesday", "Last night", "At noon in Leeds", "In the small hours",
-                 "By the sea", "Up on the moor", "When we set out", "As ever", "Sadly", "To our joy", "In May")]
+                 "By the sea", "Up on the moor", "When we set out", "As ever", "Sadly", "At last", "In May")]
 
 
         def weather():
@@ -141,8 +141,9 @@ def _write_suite(path: Path, tasks: str, strategies: str) -> None:
 
 
 def _pip_into(site: Path, what: Path) -> None:
-    _run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation",
-          "--disable-pip-version-check", "--target", str(site), str(what)])  # fmt: skip
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    alone = ["--no-deps", "--no-index", "--no-build-isolation"]
+    _run([*pip, *alone, "--target", str(site), str(what)])
 
 
 def _environment(site: Path) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from breakeven.harness import registry
 from breakeven.harness.plan import make_strategy
 from breakeven.harness.suite import presets

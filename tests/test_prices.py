@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from breakeven.harness.contracts import Usage
 from breakeven.harness.errors import UserError
 from breakeven.harness.prices import SHIPPED, UNITS, PriceBook, Tier, TokenPrice

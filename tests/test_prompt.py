@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from strategy_fakes import brief
+
 from breakeven.baselines import _prompt
 from breakeven.baselines._prompt import Demonstration, Passage
 from breakeven.harness.errors import UserError
-from strategy_fakes import brief
 
 SKY = Passage("d#0", "d", "Sky", "The sky is blue.")
 ROSE = Demonstration("t0", {"text": "a rose"}, "red")

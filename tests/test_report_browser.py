@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from breakeven.harness.results import load
-from breakeven.reports.html import html
 from run_fixture import write_run
 from run_fixture_data import HOSTILE
+
+from breakeven.harness.results import load
+from breakeven.reports.html import html
 
 pytestmark = pytest.mark.browser
 

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from run_fixture import write_run
+
 from breakeven.harness.results import Results, load
 from breakeven.reports._findings import Answer, answer
 from breakeven.reports._rows import lever_pairs
-from run_fixture import write_run
 
 TASK = "support_intents"
 

@@ -8,13 +8,14 @@ import math
 
 import pandas as pd
 import pytest
+from run_fixture import write_run
+from run_fixture_data import HOSTILE
+
 from breakeven.harness import registry
 from breakeven.harness.results import Results, load
 from breakeven.reports.csv import csv
 from breakeven.reports.json import json as as_json
 from breakeven.reports.md import md
-from run_fixture import write_run
-from run_fixture_data import HOSTILE
 
 
 @pytest.fixture(scope="module")

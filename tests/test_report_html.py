@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from breakeven.harness.results import Results, load
-from breakeven.reports.html import html
 from run_fixture import write_run
 from run_fixture_data import HOSTILE, STRATEGIES
+
+from breakeven.harness.results import Results, load
+from breakeven.reports.html import html
 
 VOID = {"meta", "link", "input", "br", "wbr", "img", "hr"}
 

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from run_fixture import write_run
+from run_fixture_data import HOSTILE
+
 from breakeven.harness.results import Cost, MetricInfo, Row, load
 from breakeven.harness.stats import Interval
 from breakeven.reports import _examples, _plots, _provenance, _svg
 from breakeven.reports import _format as f
-from run_fixture import write_run
-from run_fixture_data import HOSTILE
 
 ACCURACY = MetricInfo("accuracy", (0.0, 1.0), True, True)
 BLEU = MetricInfo("bleu", (0.0, 100.0), True, False)

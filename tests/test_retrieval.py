@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from strategy_fakes import World, examples
+
 from breakeven.baselines import _retrieval
 from breakeven.baselines._guard import Guard
 from breakeven.baselines._retrieval import PassageIndex, VectorIndex, cut, words
 from breakeven.harness.contracts import Document, Input
 from breakeven.harness.errors import NotApplicable, UserError
 from breakeven.harness.ledger import Ledger
-from strategy_fakes import World, examples
 
 LONG = "\n\n".join(
     f"Paragraph {n} opens here. It goes on for a while, with words {n}. And it ends." for n in range(12)

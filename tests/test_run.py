@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from breakeven.harness import results
 from breakeven.harness import suite as suites
 
@@ -501,3 +502,22 @@ def test_help_does_not_load_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_an_edited_strategy_file_or_metric_makes_its_cells_run_again(
+    folder: Path, breakeven: Callable
+) -> None:
+    (folder / "judge.py").write_text("def judge(example, output):\n    return 0.25\n")
+    (folder / "weather.yaml").write_text(TASK.replace("[accuracy, macro_f1]", '["judge.py:judge"]'))
+    write_suite(folder, {"a": mine("LastWord"), "majority": {}})
+    run = [sys.executable, "-c", "from breakeven.harness.cli import main; main()", "run"]
+    subprocess.run([*run, "s.yaml", "--name", "r"], cwd=folder, check=True, capture_output=True)
+    (folder / "judge.py").write_text("def judge(example, output):\n    return 0.75\n")
+    subprocess.run([*run, "--resume", "runs/r"], cwd=folder, check=True, capture_output=True)
+    scores = json.loads((folder / "runs/r/cells/weather--majority/scores.json").read_text())
+    assert list(scores.values()) == [0.75]
+    before = (folder / "runs/r/cells/weather--majority/scores.json").stat().st_mtime_ns
+    (folder / "mine.py").write_text(STRATEGIES.replace(".split()[-1]", ".split()[0]"))
+    subprocess.run([*run, "--resume", "runs/r"], cwd=folder, check=True, capture_output=True)
+    assert '"On"' in (folder / "runs/r/cells/weather--a/predictions.jsonl").read_text()
+    assert (folder / "runs/r/cells/weather--majority/scores.json").stat().st_mtime_ns == before

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+
 from breakeven.harness.contracts import Capabilities, Completion, ModelCard, Request, Usage
 from breakeven.harness.errors import OutOfMemory, UserError
 from breakeven.harness.ledger import Ledger

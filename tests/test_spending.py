@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
+
 from breakeven.harness.errors import SpendingLimitReached
 from breakeven.harness.spending import SpendGuard
 

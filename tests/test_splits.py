@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+
 from breakeven.harness.contracts import Example, Task
 from breakeven.harness.errors import UserError
 from breakeven.harness.splits import cut, leakage, leaks, near_pairs

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from breakeven.harness import stats
 
 VECTORS: dict[str, Any] = json.loads((Path(__file__).parent / "vectors.json").read_text())["statistics"]

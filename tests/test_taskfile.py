@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from breakeven.harness.contracts import Document, Task
 from breakeven.harness.errors import UserError
 from breakeven.harness.taskfile import load, make_task

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+
 from breakeven.harness.contracts import Task
 from breakeven.harness.data import damage
 from breakeven.harness.errors import UserError

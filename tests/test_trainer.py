@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 import torch
 import trainer_tiny as tiny
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import GPT2Config, GPT2LMHeadModel
+
 from breakeven.baselines.trainers import _lora, _model
 from breakeven.baselines.trainers._examples import encode
 from breakeven.baselines.trainers._settings import Settings
 from breakeven.harness.errors import OutOfMemory, UserError
-from peft import PeftModel
-from safetensors.torch import load_file
-from transformers import GPT2Config, GPT2LMHeadModel
 
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 

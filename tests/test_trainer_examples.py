@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import trainer_tiny as tiny
+
 from breakeven.baselines.trainers._examples import Tokens, count, encode, passes, plan
 from breakeven.harness.contracts import TrainingPair
 from breakeven.harness.errors import BreakevenError

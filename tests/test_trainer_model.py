@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from breakeven.baselines.trainers.peft import peft
 from breakeven.harness.contracts import Completion, Request, TrainingPair, TrainingResult
 from breakeven.harness.engines.local import LocalEngine, local
@@ -90,9 +91,10 @@ def test_the_base_model_is_byte_identical_and_answers_as_before(tuned: Tuned) ->
 
 def test_transformers_and_peft_alone_load_the_adapter_and_answer_the_same(tuned: Tuned) -> None:
     import torch
-    from breakeven.harness.models import resolve
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from breakeven.harness.models import resolve
 
     place = resolve("smollm2-135m-instruct")
     dtype = getattr(torch, tuned.engine.describe().dtype)

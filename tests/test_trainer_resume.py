@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 import trainer_tiny as tiny
+
 from breakeven.baselines.trainers._checkpoint import CHECKPOINT, LOG
 from breakeven.harness.contracts import TrainingResult
 from breakeven.harness.errors import DiskError

@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 import pytest
+
 from breakeven.baselines._tuning import adapter_spec, default_lr, stop_rate
 from breakeven.baselines.trainers._settings import learning_rate
 from breakeven.baselines.trainers.peft import peft

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from rich.console import Console
+
 from breakeven.harness.cli.validate import Finding, Report, examine, show
 from breakeven.harness.contracts import Document, Example, Request, Task
 from breakeven.harness.taskfile import make_task
-from rich.console import Console
 
 PLACES = ["river", "lamp", "winter", "paper", "engine", "coffee", "tower", "garden", "mirror", "window"]
 

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
 from breakeven.baselines.trainers.peft import peft
 from breakeven.harness.contracts import Message, ModelCard, TrainingPair, TrainingResult, Tunable
-from transformers import LlamaConfig, LlamaForCausalLM
 
 END = 2
 VOCABULARY = 64

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from breakeven.harness import store
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+
+from breakeven.harness import store
 
 CHECKPOINT = "checkpoint.safetensors"
 LOG = "steps.jsonl"

@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import fmean
 
 import torch
+
 from breakeven.baselines._tuning import adapter_spec, default_lr
 from breakeven.baselines.trainers._checkpoint import Checkpoints, State
 from breakeven.baselines.trainers._examples import Batch, Encoded, Plan, count, encode, passes, plan

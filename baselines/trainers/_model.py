@@ -15,16 +15,17 @@ from typing import Any
 
 import psutil
 import torch
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
+from peft.helpers import disable_input_dtype_casting
+from safetensors.torch import save
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
 from breakeven.baselines._tuning import pairs_digest, weight_makers
 from breakeven.baselines.trainers._examples import Batch
 from breakeven.baselines.trainers._settings import Settings
 from breakeven.harness import store
 from breakeven.harness.contracts import TrainingPair, TrainingResult, Tunable
 from breakeven.harness.errors import UserError
-from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
-from peft.helpers import disable_input_dtype_casting
-from safetensors.torch import save
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 #: Widest row for which a CPU computes attention faster by plain matrix products than by its flash kernel.
 PLAIN_ATTENTION = 128

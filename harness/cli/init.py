@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 import yaml
+from rich.console import Console
+
 from breakeven.harness import readers
 from breakeven.harness.cli import _inferred
 from breakeven.harness.cli._inferred import Shape
@@ -24,7 +26,6 @@ from breakeven.harness.errors import UserError
 from breakeven.harness.readers import Row
 from breakeven.harness.suite import Economics
 from breakeven.harness.taskfile import default_template, make_task
-from rich.console import Console
 
 #: `ask(question, default, allowed)` -> the answer; `allowed` is empty where anything goes.
 Ask = Callable[[str, str, Sequence[str]], str]

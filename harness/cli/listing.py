@@ -6,10 +6,11 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-from breakeven.harness import registry, suite
-from breakeven.harness.errors import UserError
 from rich.console import Console
 from rich.table import Table
+
+from breakeven.harness import registry, suite
+from breakeven.harness.errors import UserError
 
 
 def listing(what: str) -> None:

@@ -6,9 +6,10 @@ import keyword
 import re
 from pathlib import Path
 
+from rich.console import Console
+
 from breakeven.harness.cli.init import write_together
 from breakeven.harness.errors import UserError
-from rich.console import Console
 
 
 def new_task(name: str, *, out: Path = Path(), force: bool = False) -> None:

@@ -7,11 +7,12 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.console import Console
+
 from breakeven.harness import plan, progress, suite
 from breakeven.harness import run as runs
 from breakeven.harness.errors import UserError
 from breakeven.harness.suite import Suite
-from rich.console import Console
 
 
 def run(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from breakeven.harness.results import Cost, Results, Row
 from collections.abc import Sequence
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
+
+from breakeven.harness.results import Cost, Results, Row
 
 
 def print_tables(console: Console, found: Results) -> None:

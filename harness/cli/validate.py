@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from rich.console import Console
+
 from breakeven.harness.contracts import Example, Json, Message, Request, Task
 from breakeven.harness.errors import UserError
-from rich.console import Console
 
 Level = Literal["error", "warning", "ok"]
 SPLITS = ("train", "validation", "test")

@@ -41,8 +41,9 @@ def read(name: str, folder: Path, *, dtype: str, device: str) -> ModelCard:
 def _count(config: Any) -> tuple[int | None, int | None]:
     """(all weights, weights multiplied per token) of the architecture, counted on a model without storage."""
     import torch
-    from breakeven.harness._quiet import quiet
     from transformers import AutoModelForCausalLM
+
+    from breakeven.harness._quiet import quiet
 
     try:
         with quiet(), torch.device("meta"):

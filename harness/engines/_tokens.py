@@ -23,8 +23,9 @@ class Tokens:
     """A model's tokenizer, with what Breakeven needs to know of it."""
 
     def __init__(self, folder: Path) -> None:
-        from breakeven.harness._quiet import quiet
         from transformers import AutoTokenizer
+
+        from breakeven.harness._quiet import quiet
 
         with quiet():
             try:

@@ -68,8 +68,9 @@ def release() -> None:
 
 def _load(folder: Path, dtype: str, device: str, load_in_4bit: bool, threads: int) -> Any:
     import torch
-    from breakeven.harness._quiet import quiet
     from transformers import AutoModelForCausalLM
+
+    from breakeven.harness._quiet import quiet
 
     if device == "cpu":
         torch.set_num_threads(threads)
@@ -195,8 +196,9 @@ class SharedModel:
         return self.base.training or hasattr(self.base, "peft_config")
 
     def _load_adapter(self, adapter: Path, key: AdapterKey) -> None:
-        from breakeven.harness._quiet import quiet
         from peft import PeftModel
+
+        from breakeven.harness._quiet import quiet
 
         self._count += 1
         name = f"adapter{self._count}"

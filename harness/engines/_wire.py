@@ -16,6 +16,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
+
 from breakeven.harness.contracts import Completion, Request, Usage
 from breakeven.harness.errors import BreakevenError, UserError
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 import tenacity
+
 from breakeven.harness.contracts import Capabilities, Completion, ModelCard, Request
 from breakeven.harness.engines import _wire
 from breakeven.harness.engines._parallel import in_parallel
