@@ -70,27 +70,28 @@ class Runner:
     states: dict[str, State] = field(default_factory=dict)
 
     def run(self, specs: Sequence[CellSpec]) -> dict[str, State]:
-        """Run what is not finished. Raises KeyboardInterrupt through, after marking the cell stopped."""
+        """Run what is not finished. Raises KeyboardInterrupt through, after marking the cell stopped.
+
+        When the spending limit is reached, cells that a provider would bill are left; the others go on.
+        """
+        limit: SpendingLimitReached | None = None
         for position, spec in enumerate(specs, 1):
             cell = Cell(self, spec)
             if cell.finished():
                 self.states[spec.id] = cell.state
                 continue
+            if limit is not None and cell.is_billed():
+                self.states[spec.id] = "waiting"
+                continue
             self.display.cell_started(spec, position, len(specs))
             try:
                 state, reason = cell.run()
-            except SpendingLimitReached as limit:
-                cell.mark("stopped", str(limit))
-                self.states[spec.id] = "stopped"
-                self.display.cell_finished(spec, "stopped", str(limit), "")
-                self.display.note(str(limit))
-                break
+            except SpendingLimitReached as reached:
+                limit = reached
+                state, reason = cell.mark("stopped", str(reached))
+                self.display.note(f"to go on, raise limits.spend in {self.folder / 'suite.yaml'} and resume")
             self.states[spec.id] = state
             self.display.cell_finished(spec, state, reason, cell.quality)
-        for spec in specs:  # those after a reached limit: finished before, or never begun
-            if spec.id not in self.states:
-                before = Cell(self, spec).state
-                self.states[spec.id] = before if before in ("done", "not-applicable") else "waiting"
         return self.states
 
 
@@ -109,6 +110,11 @@ class Cell:
     def state(self) -> State:
         state: State = self._status.get("state", "waiting")
         return state
+
+    def is_billed(self) -> bool:
+        """Whether a provider bills this cell's requests."""
+        engine = self._engine()
+        return engine is not None and engine.describe().data_goes_to != "this machine"
 
     def finished(self) -> bool:
         """Done, and still what the suite asks for; a stale cell is cleared."""

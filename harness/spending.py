@@ -8,11 +8,11 @@ crash, and what was reserved then counts as spent: nobody knows whether the prov
 from __future__ import annotations
 
 import json
-import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from breakeven.harness import store
 from breakeven.harness.errors import SpendingLimitReached
 
 _ROUNDING = 1e-12
@@ -88,6 +88,4 @@ class SpendGuard:
         if self._file is not None:
             reserved = sum(self._reserved.values())
             state = {"spent": self._spent, "reserved": reserved, "currency": self.currency}
-            temporary = self._file.with_name(f".{self._file.name}.{os.getpid()}.tmp")
-            temporary.write_text(json.dumps(state) + "\n", encoding="utf-8")
-            temporary.replace(self._file)
+            store.write_text(self._file, json.dumps(state) + "\n")

@@ -60,9 +60,18 @@ class Pricing:
         if hosted is not None:
             usages = [p.usage for p in cell.predictions]
             price = self.book.token_price(hosted)
-            return 1000 * costs.tokens_cost(usages, price, model=hosted)
+            return 1000 * (costs.tokens_cost(usages, price, model=hosted) + self._own_work(cell))
         seconds = _priced_seconds(cell)
         return 1000 * costs.seconds_cost(
+            seconds, self.machine, utilisation=self.utilisation, projected=self.projected
+        )
+
+    def _own_work(self, cell: CellResult) -> costs.Cost:
+        """Cost of a hosted model's request on our own machine: embedding the question, for retrieval."""
+        spent = cell.ledger.total("seconds", "serve")
+        per_request = None if spent.value is None else spent.value / max(len(cell.predictions), 1)
+        seconds = Amount(None, "unknown") if per_request is None else Amount(per_request, spent.status)
+        return costs.seconds_cost(
             seconds, self.machine, utilisation=self.utilisation, projected=self.projected
         )
 

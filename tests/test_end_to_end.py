@@ -182,5 +182,7 @@ def test_the_spending_limit_stops_a_run_before_it_is_crossed(
         sent = len(server.got)
     assert said.code == 1
     assert "spending limit" in said.out
+    assert "raise limits.spend" in said.out
+    assert read(tmp_path / "runs/r/cells/support_intents--majority/status.json")["state"] == "done"
     assert 0 < sent < 20
     assert read(tmp_path / "runs/r/purse.json")["spent"] <= 0.0005
