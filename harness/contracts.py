@@ -410,7 +410,11 @@ class Strategy(Protocol):
     def fit(
         self, brief: Brief, train: Sequence[Example], validation: Sequence[Example], services: Services
     ) -> Predictor:
-        """Raises NotApplicable with a reason, or Pending for work that goes on elsewhere."""
+        """Raises NotApplicable with a reason, or Pending for work that goes on elsewhere.
+
+        After Pending, `fit` is called again from its start with the state it left: requests it sends again are
+        answered from the journal, and only what this last call books is billed.
+        """
         ...
 
     def load(self, folder: Path, brief: Brief, services: Services) -> Predictor:
