@@ -412,8 +412,8 @@ class Strategy(Protocol):
     ) -> Predictor:
         """Raises NotApplicable with a reason, or Pending for work that goes on elsewhere.
 
-        After Pending, `fit` is called again from its start with the state it left: requests it sends again are
-        answered from the journal, and only what this last call books is billed.
+        After Pending, `fit` is called again from its start with the state it left: requests it sends again
+        are answered from the journal, and only what this last call books is billed.
         """
         ...
 
