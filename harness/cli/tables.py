@@ -18,7 +18,7 @@ def print_tables(console: Console, found: Results) -> None:
         task = found.tasks[name]
         said = f"{name}: {task.primary.name} on {len(task.test)} test examples, {found.currency}"
         console.print(f"\n{said}", style="bold", markup=False, highlight=False)
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
         table.add_column("strategy", no_wrap=True, overflow="ellipsis")
         for column in ("quality", "95 %", f"minus {found.reference}", "per 1,000", "one-off"):
             table.add_column(column, justify="right", no_wrap=True)
