@@ -79,16 +79,6 @@ def default_lr(parameters: int | None) -> float:
     return _two_digits(min(1e-3, max(2e-4, lr)))
 
 
-def stop_rate(finish_reasons: Iterable[str]) -> float | None:
-    """Share of generated answers that ended by the end token rather than by the length limit.
-
-    A tuned model well below 1 was not taught to stop. Answers scored over choices do not count; None if
-    nothing was generated.
-    """
-    generated = [reason for reason in finish_reasons if reason != "choices"]
-    return sum(reason == "stop" for reason in generated) / len(generated) if generated else None
-
-
 def _two_digits(value: float) -> float:
     return round(value, 1 - math.floor(math.log10(value)))
 

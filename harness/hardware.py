@@ -26,6 +26,7 @@ PACKAGES = (
     "sentence-transformers",
     "faiss-cpu",
     "datasets",
+    "tokenizers",
     "numpy",
     "scikit-learn",
 )

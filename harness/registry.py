@@ -18,7 +18,7 @@ import importlib
 import importlib.util
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
@@ -171,6 +171,3 @@ def _expand(kind: Kind, point: metadata.EntryPoint) -> Iterator[Provider]:
                 yield Provider(name, f"{point.value}.{stem}:{stem}", distribution)
             elif kind == "tasks" and path.suffix in {".yaml", ".yml"}:
                 yield Provider(stem.removesuffix(".task"), str(path), distribution, file=path)
-
-
-Factory = Callable[..., Any]

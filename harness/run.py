@@ -13,7 +13,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +104,7 @@ def start(suite: Suite, folder: Path, options: Options, display: Display) -> Out
             "suite": suite.suite,
             "created": _now(),
             "command": shlex.join(["breakeven", *sys.argv[1:]]),
-            "versions": versions(),
+            "versions": _versions(),
             "hardware": _hardware(),
             "tasks": list(tasks),
             "cells": [s.id for s in plan.cells(suite, tasks)],
@@ -153,7 +152,7 @@ def resume(folder: Path, options: Options, display: Display) -> Outcome:
                 display.note(f"task {name} is not what it was when this run began; its cells run again")
                 _forget_results(folder, name)  # also of cells that are not asked for now
                 write_task(folder / "tasks" / name, task)
-        if info.get("versions") and (changed := _changed(info["versions"], versions())):
+        if info.get("versions") and (changed := _changed(info["versions"], _versions())):
             display.note(f"not what this run began with: {', '.join(changed)}; answers and times may differ")
         engines = Engines(suite, store.read_json(folder / "engines.json", {}), options.prices)
         return _go(suite, folder, tasks, engines, options, display)
@@ -379,21 +378,10 @@ def _frozen(suite: Suite, options: Options) -> Suite:
     return suite.model_copy(update={"tasks": tasks})
 
 
-@cache
-def versions() -> dict[str, str]:
-    """Versions of what results depend on."""
-    import platform
-    from importlib import metadata
+def _versions() -> dict[str, str]:
+    from breakeven.harness import hardware
 
-    names = ("breakeven", "torch", "transformers", "peft", "sentence-transformers", "faiss-cpu", "datasets",
-             "tokenizers", "scikit-learn", "numpy")  # fmt: skip
-    found = {"python": platform.python_version()}
-    for name in names:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    return hardware.versions()
 
 
 def _hardware() -> dict[str, Any]:

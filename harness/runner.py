@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -248,10 +248,9 @@ class Cell:
         store.write_json(self.folder / "fit.json", getattr(predictor, "notes", {}) or {})
         training = getattr(predictor, "training", None)
         if training:
-            ended = [p.finish_reason == "stop" for p in predictions if p.finish_reason != "choices"]
-            stop_rate = sum(ended) / len(ended) if ended else None  # scored over choices: nothing to stop
+            ended = stop_rate(p.finish_reason for p in predictions)
             as_dict = training if isinstance(training, Mapping) else store.as_dict(training)
-            store.write_json(self.folder / "training.json", {**as_dict, "stop_rate": stop_rate})
+            store.write_json(self.folder / "training.json", {**as_dict, "stop_rate": ended})
 
     def _lost(self, predictor: Predictor) -> dict[str, float]:
         """What was computed and then lost to a crash, as far as it was written down; billed to nobody."""
@@ -403,6 +402,16 @@ def _files_in(value: Any) -> Iterator[str]:
     elif isinstance(value, list | tuple):
         for part in value:
             yield from _files_in(part)
+
+
+def stop_rate(finish_reasons: Iterable[str]) -> float | None:
+    """Share of generated answers that ended by the end token rather than by the length limit.
+
+    A tuned model well below 1 was not taught to stop. Answers scored over choices do not count; None if
+    nothing was generated.
+    """
+    generated = [reason for reason in finish_reasons if reason != "choices"]
+    return sum(reason == "stop" for reason in generated) / len(generated) if generated else None
 
 
 def resampled(task: Task, predictions: Sequence[Prediction], scores: Sequence[Score]) -> list[float]:

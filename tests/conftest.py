@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,3 +45,20 @@ def breakeven(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
         return Said(code, said.out, said.err)
 
     return call
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Any]]:
+    """Starts OpenAI-compatible servers that stop with the test."""
+    from openai_server import OpenAIServer, says
+
+    running: list[OpenAIServer] = []
+
+    def start(answer: Any = None, **settings: Any) -> OpenAIServer:
+        server = OpenAIServer(answer or says("yes"), **settings)
+        running.append(server.__enter__())
+        return server
+
+    yield start
+    for server in running:
+        server.__exit__()

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from openai_server import KEY, Fault, OpenAIServer, ask, chat, engine_for, many, says, serves
@@ -20,20 +19,6 @@ from breakeven.harness.errors import NotApplicable, UserError
 @pytest.fixture(autouse=True)
 def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEST_KEY", KEY)
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[..., OpenAIServer]]:
-    running: list[OpenAIServer] = []
-
-    def start(answer: Any = None, **settings: Any) -> OpenAIServer:
-        server = OpenAIServer(answer or says("yes"), **settings)
-        running.append(server.__enter__())
-        return server
-
-    yield start
-    for server in running:
-        server.__exit__()
 
 
 # --- what is sent and what comes back --------------------------------------------------------

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from openai_server import KEY, Fault, OpenAIServer, ask, chat, engine_for, many, says
@@ -22,20 +21,6 @@ from breakeven.harness.spending import SpendGuard
 @pytest.fixture(autouse=True)
 def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEST_KEY", KEY)
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[..., OpenAIServer]]:
-    running: list[OpenAIServer] = []
-
-    def start(answer: Any = None, **settings: Any) -> OpenAIServer:
-        server = OpenAIServer(answer or says("yes"), **settings)
-        running.append(server.__enter__())
-        return server
-
-    yield start
-    for server in running:
-        server.__exit__()
 
 
 # --- the key ---------------------------------------------------------------------------------
