@@ -68,6 +68,13 @@ class Runner:
     keep_prompts: bool = False
     embedder_digest: str = ""
     states: dict[str, State] = field(default_factory=dict)
+    _digests: dict[str, str] = field(default_factory=dict)
+
+    def task_digest(self, name: str) -> str:
+        """Address of a task's content, computed once: it goes over every example."""
+        if name not in self._digests:
+            self._digests[name] = plan.task_digest(self.tasks[name])
+        return self._digests[name]
 
     def run(self, specs: Sequence[CellSpec]) -> dict[str, State]:
         """Run what is not finished. Raises KeyboardInterrupt through, after marking the cell stopped.
@@ -384,7 +391,7 @@ class Cell:
         return store.digest(
             {
                 "spec": _spec_json(spec),
-                "task": plan.task_digest(self.task),
+                "task": self.runner.task_digest(self.spec.task),
                 "model": [card.name, card.engine, card.digest, card.dtype, card.device] if card else None,
                 "sources": [registry.source_hash(name) for name in _files_in([spec.factory, spec.settings])],
                 "embedder": self.runner.embedder_digest,
