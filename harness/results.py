@@ -13,7 +13,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from breakeven.harness import economics
 from breakeven.harness.contracts import Json, Usage
+from breakeven.harness.economics import Economics
 from breakeven.harness.errors import UserError
 from breakeven.harness.ledger import Ledger
 
@@ -168,10 +170,23 @@ class Results:
     tasks: Mapping[str, TaskResult]
     cells: Mapping[str, CellResult]
     prices: Path | None = None  # the user's own price file, if the run is re-priced
+    changes: tuple[str, ...] = ()  # "key=value" laid over the suite's economics and prices
+
+    @cached_property
+    def _changed(self) -> tuple[Economics, dict[str, float]]:
+        return economics.changed(economics.read(self.suite.get("economics") or {}), self.changes)
+
+    @property
+    def economics(self) -> Economics:
+        return self._changed[0]
+
+    @property
+    def price_changes(self) -> Mapping[str, float]:
+        return self._changed[1]
 
     @property
     def currency(self) -> str:
-        return str(self.info.get("currency", "USD"))
+        return self.economics.currency
 
     @property
     def reference(self) -> str:
@@ -188,8 +203,8 @@ class Results:
         return {name: table(self, name) for name in self.tasks}
 
 
-def load(folder: Path, prices: Path | None = None) -> Results:
-    """Read a run folder; `prices` re-prices it. Raises UserError when it is none."""
+def load(folder: Path, prices: Path | None = None, changes: Sequence[str] = ()) -> Results:
+    """Read a run folder; `prices` and `changes` re-price it. Raises UserError when it is none."""
     folder = Path(folder)
     if not (folder / "run.json").is_file():
         raise UserError("not a run folder: there is no run.json in it", file=folder)
@@ -202,7 +217,9 @@ def load(folder: Path, prices: Path | None = None) -> Results:
     tasks = dict(sorted(tasks.items(), key=lambda kv: order.get(kv[0], len(order))))
     planned = info.get("cells") or sorted(p.name for p in (folder / "cells").glob("*"))
     cells = {c: _cell(folder / "cells" / c) for c in planned if (folder / "cells" / c / "cell.json").exists()}
-    return Results(folder, info.get("name", folder.name), info, suite, tasks, cells, prices)
+    found = Results(folder, info.get("name", folder.name), info, suite, tasks, cells, prices, tuple(changes))
+    _ = found.economics  # a wrong change is said now, not while a report is half written
+    return found
 
 
 def _json(path: Path, default: Any = None) -> Any:

@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from breakeven.harness import registry
+from breakeven.harness.economics import Economics
 from breakeven.harness.errors import UserError
 from breakeven.harness.yamlfile import YamlFile, validated
 
@@ -81,20 +82,6 @@ class Spending(Strict):
     allow_unpriced: bool = False
 
 
-class Economics(Strict):
-    """What the decision needs to know of the deployment."""
-
-    use_case: str = ""
-    improve: Literal["", "accuracy", "format", "style", "knowledge", "cost", "latency"] = ""
-    requests_per_month: float = Field(10_000, gt=0)
-    horizon_months: float = Field(12, gt=0)
-    value_per_correct: float | None = None
-    currency: str = "USD"
-    hardware: str = "cpu-2"
-    projected: bool = True  # False when the run was made on `hardware` itself
-    utilisation: float = Field(0.5, gt=0, le=1)
-
-
 class Suite(Strict):
     suite: str
     description: str = ""
@@ -145,6 +132,8 @@ class Suite(Strict):
 
     def to_yaml(self) -> str:
         data = self.model_dump(mode="json", exclude_defaults=False)
+        # What nobody gave stays open, so that a report can mark it as assumed.
+        data["economics"] = self.economics.model_dump(mode="json", exclude_unset=True)
         return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=110)
 
 

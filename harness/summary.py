@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from breakeven.harness import costs, stats
-from breakeven.harness.ledger import Amount
-from breakeven.harness.prices import Price, PriceBook
+from breakeven.harness.pricing import Pricing, mean_cost
 from breakeven.harness.results import DONE, CellResult, Cost, Results, Row, TaskResult
 
 if TYPE_CHECKING:
@@ -32,74 +31,6 @@ def table(results: Results, task_name: str) -> tuple[Row, ...]:
     rows = [_row(results, task, key, cells, _label(key, groups), pricing) for key, cells in groups.items()]
     reference = next((r for r in rows if r.is_reference and r.quality is not None), None)
     return tuple(_compared(r, reference, task) if reference is not None else r for r in rows)
-
-
-class Pricing:
-    """Prices of a run: as its suite's economics and, if given, the user's own price file say."""
-
-    def __init__(self, results: Results) -> None:
-        economics = results.suite.get("economics") or {}
-        self.utilisation = float(economics.get("utilisation", 0.5))
-        self.projected = bool(economics.get("projected", True))
-        currency = economics.get("currency", "USD")
-        recorded = results.info.get("price_book")
-        if results.prices is None and recorded is not None:
-            self.book = PriceBook.recorded(recorded, currency=currency)
-        else:
-            self.book = PriceBook.load(results.prices, currency=currency)
-        self.machine: Price | None = self.book.machine_hour(economics.get("hardware", "cpu-2"))
-        self._cards: dict[str, Any] = results.info.get("models") or {}
-
-    def per_1000(self, cell: CellResult) -> costs.Cost:
-        """Cost of 1,000 requests: tokens where a provider bills them, else priced seconds.
-
-        Priced seconds are those at the stated concurrency, from a pass without sharing between requests;
-        without such a pass, those of one request at a time.
-        """
-        hosted = self._hosted(cell)
-        if hosted is not None:
-            usages = [p.usage for p in cell.predictions]
-            price = self.book.token_price(hosted)
-            return 1000 * (costs.tokens_cost(usages, price, model=hosted) + self._own_work(cell))
-        seconds = _priced_seconds(cell)
-        return 1000 * costs.seconds_cost(
-            seconds, self.machine, utilisation=self.utilisation, projected=self.projected
-        )
-
-    def _own_work(self, cell: CellResult) -> costs.Cost:
-        """Cost of a hosted model's request on our own machine: embedding the question, for retrieval."""
-        spent = cell.ledger.total("seconds", "serve")
-        per_request = None if spent.value is None else spent.value / max(len(cell.predictions), 1)
-        seconds = Amount(None, "unknown") if per_request is None else Amount(per_request, spent.status)
-        return costs.seconds_cost(
-            seconds, self.machine, utilisation=self.utilisation, projected=self.projected
-        )
-
-    def one_off(self, cell: CellResult) -> costs.Cost:
-        hosted = self._hosted(cell)
-        name = self._cards.get(cell.model or "", {}).get("name", "")
-        return costs.ledger_cost(
-            cell.ledger,
-            self.book,
-            machine=self.machine,
-            hosted={name: hosted} if hosted else None,
-            projected=self.projected,
-        )
-
-    def _hosted(self, cell: CellResult) -> str | None:
-        """Name in the price book of a model that somebody else serves; None for one of our own."""
-        card = self._cards.get(cell.model or "", {})
-        if card.get("data_goes_to", "this machine") == "this machine":
-            return None
-        return str(card.get("price_as") or card.get("name"))
-
-
-def _priced_seconds(cell: CellResult) -> Amount:
-    timing = cell.timing or {}
-    if "concurrent" in timing:
-        return Amount(float(timing["concurrent"]["seconds_per_request"]))
-    seconds = timing.get("batch_of_one", {}).get("seconds") or []
-    return Amount(float(np.mean(seconds))) if seconds else Amount(None, "unknown")
 
 
 def _label(key: Key, groups: dict[Key, list[CellResult]]) -> str:
@@ -142,8 +73,8 @@ def _row(
         interval=interval,
         input_tokens=float(np.mean([u[0] for u in usage])),
         output_tokens=float(np.mean([u[1] for u in usage])),
-        cost_per_1000=_mean_cost([pricing.per_1000(c) for c in done]),
-        one_off=_mean_cost([pricing.one_off(c) for c in done]),
+        cost_per_1000=_cost(mean_cost([pricing.per_1000(c) for c in done])),
+        one_off=_cost(mean_cost([pricing.one_off(c) for c in done])),
         latency=_latency(done),
         training_seconds=float(np.mean(trained)) if trained else None,
         notes=(*notes, *_fit_notes(done)),
@@ -209,13 +140,8 @@ def _draws(cells: Sequence[CellResult]) -> npt.NDArray[np.float64] | None:
     return drawn
 
 
-def _mean_cost(found: Sequence[costs.Cost]) -> Cost:
-    total = found[0]
-    for cost in found[1:]:
-        total = total + cost
-    if total.value is None:
-        return Cost(None, "unknown", total.note)
-    return Cost(total.value / len(found), total.status, total.note)
+def _cost(found: costs.Cost) -> Cost:
+    return Cost(found.value, found.status, found.note)
 
 
 def _latency(done: Sequence[CellResult]) -> tuple[float, float] | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from breakeven.harness.ledger import PHASES, Amount, Ledger, Quantity
 from breakeven.harness.results import DONE, CellResult, Results
-from breakeven.harness.summary import Pricing
+from breakeven.harness.pricing import Pricing
 from breakeven.reports import _format as f
 from breakeven.reports._rows import done, not_done
 

@@ -22,9 +22,9 @@ from breakeven.harness.cli import _inferred
 from breakeven.harness.cli._inferred import Shape
 from breakeven.harness.contracts import Task
 from breakeven.harness.data import Columns
+from breakeven.harness.economics import Economics
 from breakeven.harness.errors import UserError
 from breakeven.harness.readers import Row
-from breakeven.harness.suite import Economics
 from breakeven.harness.taskfile import default_template, make_task
 
 #: `ask(question, default, allowed)` -> the answer; `allowed` is empty where anything goes.

@@ -1,0 +1,244 @@
+"""Joint draws of what a task's strategies would score and cost on other examples and other seeds.
+
+One draw holds all strategies at once, so that whatever is decided in it is decided on the same examples:
+resampled items (whole groups) for all, and for each strategy the spread of its own seeds. The margins agree
+with the intervals of `stats.mean_interval`. What a draw decides is `decision`'s business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from breakeven.harness._variance import (
+    cluster_positions,
+    clustered_variance,
+    matrix,
+    satterthwaite,
+    seed_variance,
+)
+from breakeven.harness.economics import ErrorCosts
+from breakeven.harness.errors import UserError
+from breakeven.harness.pricing import Pricing
+from breakeven.harness.results import DONE, CellResult, Row, TaskResult, TestExample
+
+Floats = npt.NDArray[np.float64]
+
+DRAWS = 1000
+#: Steps that a strategy's draws are rounded to between their smallest and largest value, so that a report
+#: can carry them in two bytes each and count with exactly the same numbers.
+STEPS = 65535
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Draws of a task, strategies in the order of `labels`; all arrays (strategies, draws).
+
+    `score` is the primary metric, `worth` the expected number of correct answers a request (weighted by what
+    an error on each example costs, mean weight 1), `tokens` and `seconds` factors on the strategy's mean cost
+    of tokens and mean busy seconds. `score_mean` and `worth_mean` (strategies,) are the point estimates.
+    """
+
+    labels: tuple[str, ...]
+    score: Floats
+    worth: Floats
+    tokens: Floats
+    seconds: Floats
+    score_mean: Floats
+    worth_mean: Floats
+
+
+def of_task(
+    task: TaskResult,
+    rows: Sequence[Row],
+    pricing: Pricing,
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Draws:
+    """Draws of the rows that have a result; the same for the same run."""
+    groups = [e.group for e in task.test]
+    items = _item_weights(len(task.test), groups if any(g is not None for g in groups) else None, draws, seed)
+    weight = example_weights(task, pricing.economics.error_costs)
+    parts = [_row(task, row, i, pricing, items, weight, seed) for i, row in enumerate(rows)]
+
+    def stacked(k: int) -> Floats:
+        return np.array([rounded(np.asarray(p[k])) for p in parts])
+
+    means = np.array([[p[4], p[5]] for p in parts]).reshape(len(parts), 2)
+    labels = tuple(r.label for r in rows)
+    return Draws(labels, stacked(0), stacked(1), stacked(2), stacked(3), means[:, 0], means[:, 1])
+
+
+def correct(task: TaskResult, scores: Floats) -> Floats:
+    """1 where a score counts as correct, 0 elsewhere."""
+    good = scores >= task.correct_at if task.primary.higher_is_better else scores <= task.correct_at
+    made: Floats = good.astype(np.float64)
+    return made
+
+
+def example_weights(task: TaskResult, error_costs: ErrorCosts | None) -> Floats:
+    """(items,) what an error on each example costs, over the mean; all 1 where nobody said."""
+    if error_costs is None:
+        return np.ones(len(task.test))
+    found = _error_costs(task, error_costs)
+    if found.mean() <= 0:
+        raise UserError(
+            f"no test example of '{task.name}' has an error cost above 0",
+            field="economics.error_costs",
+            hint=f"`costs` should name values of '{error_costs.by}'",
+        )
+    weights: Floats = found / found.mean()
+    return weights
+
+
+def mean_error_cost(task: TaskResult, error_costs: ErrorCosts) -> float:
+    """Worth of one more correct answer where errors cost differently: their mean over the test set."""
+    return float(_error_costs(task, error_costs).mean())
+
+
+def _error_costs(task: TaskResult, given: ErrorCosts) -> Floats:
+    return np.array([given.costs.get(_value(e, given.by), given.default) for e in task.test])
+
+
+def _value(example: TestExample, by: str) -> str:
+    if by == "label":
+        return str(example.references[0]) if example.references else ""
+    meta: Mapping[str, Any] = {**example.input, **example.meta}
+    return str(meta.get(by, ""))
+
+
+def rounded(values: Floats) -> Floats:
+    """`values` on `STEPS` equal steps between their smallest and largest."""
+    low, high = float(values.min()), float(values.max())
+    if high <= low:
+        return np.full_like(values, low)
+    made: Floats = low + np.round((values - low) / (high - low) * STEPS) / STEPS * (high - low)
+    return made
+
+
+# --- resampling ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Items:
+    """How often each item is in each draw, over the number of items drawn: (draws, items)."""
+
+    weights: Floats
+    clusters: list[npt.NDArray[np.intp]]
+
+
+def _item_weights(items: int, groups: list[str | None] | None, draws: int, seed: int) -> _Items:
+    clusters = cluster_positions(groups, items)
+    cluster_of = np.empty(items, dtype=np.intp)
+    for j, positions in enumerate(clusters):
+        cluster_of[positions] = j
+    rng = np.random.default_rng(seed)
+    counts = np.empty((draws, items))
+    for d in range(draws):  # the same draws as `stats.resamples`, counted
+        picked = rng.integers(len(clusters), size=len(clusters))
+        counts[d] = np.bincount(picked, minlength=len(clusters))[cluster_of]
+    return _Items(counts / counts.sum(axis=1, keepdims=True), clusters)
+
+
+def _row(
+    task: TaskResult, row: Row, index: int, pricing: Pricing, items: _Items, weight: Floats, seed: int
+) -> tuple[Floats, Floats, Floats, Floats, float, float]:
+    cells = [c for c in row.cells if c.state == DONE]
+    metric = task.primary
+    y = np.array([c.scores(metric.name) for c in cells], dtype=np.float64)
+    good = correct(task, y) * weight
+    rng = np.random.default_rng([seed, index + 1])
+    noise = rng.standard_normal(len(items.weights))
+    seeded = any(c.seed is not None for c in cells)
+    most = float(weight.max())
+    worth = spread(good, items, noise, (0.0, most), seeded)
+    if metric.additive:
+        score, mean = spread(y, items, noise, metric.range, seeded), float(y.mean())
+    else:
+        mean = float(np.mean([c.aggregates[metric.name] for c in cells]))
+        score = _stored(cells, mean, len(items.weights))
+    tokens, seconds = _tokens(cells, pricing, items), _seconds(cells, rng, len(items.weights))
+    return score, worth, tokens, seconds, mean, float(good.mean())
+
+
+def spread(
+    scores: Floats, items: _Items, noise: Floats, bounds: tuple[float, float] | None, seeded: bool
+) -> Floats:
+    """(draws,) of a mean score: resampled items, and the seeds' own variance.
+
+    Deviations are scaled to the standard error that `stats.mean_interval` uses, their quantiles to its t;
+    with scores that are all equal, draws are from the Beta posterior at Jeffreys' prior (Brown, Cai and
+    DasGupta 2001), which is as wide as the number of items (groups) allows.
+    """
+    y = matrix(scores)
+    mean, clusters = float(y.mean()), items.clusters
+    n = len(clusters)
+    item_variance = clustered_variance(y.mean(axis=0), clusters, small_sample=True) if n > 1 else 0.0
+    own = seed_variance(y) if seeded and len(y) > 1 else 0.0
+    if item_variance + own <= 0:
+        return _jeffreys(mean, n, bounds, noise)
+    total, df = satterthwaite([(item_variance, n - 1.0), *([(own, len(y) - 1.0)] if len(y) > 1 else [])])
+    deviation = items.weights @ y.mean(axis=0) - mean
+    if n > 1:
+        deviation = deviation * np.sqrt(n / (n - 1))
+    standard = (deviation + np.sqrt(own) * noise) / np.sqrt(item_variance + own)
+    made: Floats = mean + np.sqrt(total) * _t_quantiles(standard, df)
+    return np.clip(made, *bounds) if bounds is not None else made
+
+
+def _t_quantiles(z: Floats, df: float) -> Floats:
+    """Standard normal deviates as deviates of t: the same ranks, its wider tails."""
+    if df > 200:
+        return z
+    from scipy import stats as scipy_stats
+
+    made: Floats = scipy_stats.t.ppf(scipy_stats.norm.cdf(np.clip(z, -8, 8)), df)
+    return made
+
+
+def _jeffreys(mean: float, n: int, bounds: tuple[float, float] | None, noise: Floats) -> Floats:
+    if bounds is None:
+        return np.full_like(noise, mean)
+    from scipy import stats as scipy_stats
+
+    low, span = bounds[0], bounds[1] - bounds[0]
+    share = (mean - low) / span
+    posterior = scipy_stats.beta(n * share + 0.5, n * (1 - share) + 0.5)
+    made: Floats = low + span * posterior.ppf(scipy_stats.norm.cdf(noise))
+    return made
+
+
+def _stored(cells: Sequence[CellResult], mean: float, draws: int) -> Floats:
+    """Draws of a metric that is no mean over examples: made when the cell was scored, mean over seeds."""
+    if not all(c.draws for c in cells):
+        return np.full(draws, mean)
+    found = np.array([c.draws for c in cells], dtype=np.float64).mean(axis=0)
+    made: Floats = np.resize(found, draws)
+    return made
+
+
+def _tokens(cells: Sequence[CellResult], pricing: Pricing, items: _Items) -> Floats:
+    """Factor on the mean cost of a request's tokens."""
+    found = [pricing.tokens_by_example(c) for c in cells]
+    known = [m for m in found if m is not None]
+    if not known or len(known) < len(found):
+        return np.ones(len(items.weights))
+    money = np.mean(known, axis=0)
+    mean = float(money.mean())
+    made: Floats = items.weights @ money / mean if mean > 0 else np.ones(len(items.weights))
+    return made
+
+
+def _seconds(cells: Sequence[CellResult], rng: np.random.Generator, draws: int) -> Floats:
+    """Factor on the mean busy seconds: the timed requests, resampled."""
+    timed = [s for c in cells for s in ((c.timing or {}).get("batch_of_one") or {}).get("seconds", [])]
+    if len(timed) < 2 or np.mean(timed) <= 0:
+        return np.ones(draws)
+    drawn = rng.choice(np.array(timed), size=(draws, len(timed))).mean(axis=1)
+    made: Floats = drawn / np.mean(timed)
+    return made

@@ -1,0 +1,62 @@
+"""What kind of strategy a row of the result table is: which levers it pulls, what it needs to be built.
+
+A family (no language model, prompting, retrieval, tuned, tuned with retrieval) is how the verdict speaks of
+a strategy and how a report draws it. It is read off settings, never off scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from breakeven.harness.results import Row
+
+Lever = Literal["demonstrations", "context", "weights"]
+LEVERS: tuple[Lever, ...] = ("demonstrations", "context", "weights")
+
+Family = Literal["no-model", "prompting", "retrieval", "tuned", "tuned-retrieval", "given"]
+FAMILY_WORDS: dict[Family, str] = {
+    "no-model": "no language model",
+    "prompting": "prompting",
+    "retrieval": "retrieval",
+    "tuned": "fine-tuned",
+    "tuned-retrieval": "fine-tuned and retrieval",
+    "given": "as stated",
+}
+
+
+def settings(row: Row) -> Mapping[str, Any]:
+    return row.cells[0].settings if row.cells else {}
+
+
+def pulls(row: Row, lever: Lever) -> bool:
+    if lever == "weights" and any(c.training is not None for c in row.cells):
+        return True
+    return bool(settings(row).get(lever))
+
+
+def family(row: Row) -> Family:
+    tuned, retrieval = pulls(row, "weights"), pulls(row, "context")
+    if tuned:
+        return "tuned-retrieval" if retrieval else "tuned"
+    if row.model is None:
+        return "no-model"
+    return "retrieval" if retrieval else "prompting"
+
+
+def is_tuned(kind: Family) -> bool:
+    return kind in ("tuned", "tuned-retrieval")
+
+
+def labelled_examples(row: Row) -> int:
+    """Labelled training examples that the strategy cannot do without.
+
+    All of its training set where it trains, looks for similar ones or needs no model; the k that it shows
+    where they are drawn once; none where it shows none.
+    """
+    if row.model is None or pulls(row, "weights"):
+        return row.train_size
+    shown = settings(row).get("demonstrations") or {}
+    if shown.get("select") == "similar":
+        return row.train_size
+    return min(int(shown.get("k", 0)), row.train_size)

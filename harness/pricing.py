@@ -1,0 +1,177 @@
+"""Prices applied to the cells of a run: what a request, a training, an hour of its machine costs.
+
+Between the price book and the result tables; re-pricing a run changes what is here and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from breakeven.harness import costs
+from breakeven.harness.ledger import Amount, Phase
+from breakeven.harness.prices import Price, PriceBook, TokenPrice
+from breakeven.harness.results import CellResult, Results
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+HERE = "this machine"
+
+
+class Pricing:
+    """Prices of a run: as its suite's economics say, and if given the user's own price file and changes."""
+
+    def __init__(self, results: Results) -> None:
+        self.economics = results.economics
+        currency = self.economics.currency
+        recorded = results.info.get("price_book")
+        if results.prices is None and recorded is not None:
+            self.book = PriceBook.recorded(recorded, currency=currency)
+        else:
+            self.book = PriceBook.load(results.prices, currency=currency)
+        self._changes = results.price_changes
+        self._cards: Mapping[str, Any] = results.info.get("models") or {}
+        self._fallback: PriceBook | None = None
+        self.machine: Price | None = self.machine_of("")
+
+    @property
+    def api_factor(self) -> float:
+        """What token prices are multiplied by."""
+        return self._changes.get("api_price", 1.0)
+
+    def machine_of(self, strategy: str) -> Price | None:
+        """An hour of the machine that serves a strategy, if it is served by one of our own."""
+        own = self.economics.machines.get(strategy)
+        name = own or self.economics.hardware
+        price = self.book.machine_hour(name) or self._today().machine_hour(name)
+        if own is None and "machine_hour" in self._changes:
+            hour = self._changes["machine_hour"]
+            if price is None:
+                raise ValueError(f"machine {name}")  # the run was checked against the price book
+            return replace(price, price=hour, source="given with --set", checked=True, note="")
+        return price
+
+    def deployment_of(self, strategy: str) -> Price | None:
+        """An hour of a strategy's hosted deployment; None where it has none."""
+        name = self.economics.deployments.get(strategy)
+        if name is None:
+            return None
+        return self.book.hosting_hour(name) or self._today().hosting_hour(name)
+
+    def _today(self) -> PriceBook:
+        """The shipped book, for names that the run itself never asked for."""
+        if self._fallback is None:
+            self._fallback = PriceBook.load(currency=self.economics.currency)
+        return self._fallback
+
+    # --- a request ---------------------------------------------------------------------------
+
+    def per_1000(self, cell: CellResult) -> costs.Cost:
+        """Cost of 1,000 requests: tokens where a provider bills them, else priced seconds.
+
+        Priced seconds are those at the stated concurrency, from a pass without sharing between requests;
+        without such a pass, those of one request at a time.
+        """
+        return 1000 * (self.tokens(cell) + self.machine_time(cell))
+
+    def tokens(self, cell: CellResult) -> costs.Cost:
+        """Cost of a request's tokens, where a provider bills them; nothing for a model of one's own."""
+        hosted = self.hosted(cell)
+        if hosted is None:
+            return costs.NOTHING
+        usages = [p.usage for p in cell.predictions]
+        discount = self.economics.cached_discount
+        price = self.book.token_price(hosted)
+        return self.api_factor * costs.tokens_cost(usages, price, model=hosted, cached_discount=discount)
+
+    def tokens_by_example(self, cell: CellResult) -> npt.NDArray[np.float64] | None:
+        """(items,) money of each request's tokens; None where nobody bills them or nobody names a price."""
+        hosted = self.hosted(cell)
+        price: TokenPrice | None = self.book.token_price(hosted) if hosted else None
+        if price is None:
+            return None
+        discount = self.economics.cached_discount
+        return self.api_factor * np.array(
+            [price.cost(p.usage, cached_discount=discount) for p in cell.predictions], dtype=np.float64
+        )
+
+    def machine_time(self, cell: CellResult) -> costs.Cost:
+        """Cost of a request's seconds on our own machine: all of it, or retrieval's part of a hosted one."""
+        return costs.seconds_cost(
+            self.busy_seconds(cell),
+            self.machine_of(cell.strategy),
+            utilisation=self.economics.utilisation,
+            projected=self.economics.projected,
+        )
+
+    def busy_seconds(self, cell: CellResult) -> Amount:
+        """Seconds that a request keeps our own machine busy."""
+        if self.hosted(cell) is None:
+            return priced_seconds(cell)
+        spent = cell.ledger.total("seconds", "serve")
+        if spent.value is None:
+            return Amount(None, "unknown")
+        return Amount(spent.value / max(len(cell.predictions), 1), spent.status)
+
+    # --- once --------------------------------------------------------------------------------
+
+    def one_off(self, cell: CellResult, phases: Sequence[Phase] = costs.ONE_OFF) -> costs.Cost:
+        """Cost of what a cell's ledger holds before serving: our machine's seconds and a provider's bills."""
+        return self.one_off_machine(cell, phases) + self.one_off_billed(cell, phases)
+
+    def one_off_machine(self, cell: CellResult, phases: Sequence[Phase] = costs.ONE_OFF) -> costs.Cost:
+        seconds = [
+            e for e in cell.ledger.select(phases, "seconds") if not self._priced_as(cell, e.model or "")
+        ]
+        total = Amount(0.0)
+        for entry in seconds:
+            total = total + entry.amount
+        return costs.seconds_cost(total, self.machine_of(cell.strategy), projected=self.economics.projected)
+
+    def one_off_billed(self, cell: CellResult, phases: Sequence[Phase] = costs.ONE_OFF) -> costs.Cost:
+        hosted = self.hosted(cell)
+        name = self._cards.get(cell.model or "", {}).get("name", "")
+        without_time = [e for e in cell.ledger.entries if e.quantity != "seconds"]
+        return self.api_factor * costs.ledger_cost(
+            type(cell.ledger)(without_time),
+            self.book,
+            machine=None,
+            phases=phases,
+            hosted={name: hosted} if hosted else None,
+        )
+
+    def _priced_as(self, cell: CellResult, model: str) -> bool:
+        return self.hosted(cell) is not None and model == self._cards.get(cell.model or "", {}).get("name")
+
+    # --- who serves --------------------------------------------------------------------------
+
+    def hosted(self, cell: CellResult) -> str | None:
+        """Name in the price book of a model that somebody else serves; None for one of our own."""
+        card = self._cards.get(cell.model or "", {})
+        if card.get("data_goes_to", HERE) == HERE:
+            return None
+        return str(card.get("price_as") or card.get("name"))
+
+    def host(self, cell: CellResult) -> str:
+        """Where a request's data goes."""
+        return str(self._cards.get(cell.model or "", {}).get("data_goes_to", HERE))
+
+
+def priced_seconds(cell: CellResult) -> Amount:
+    timing = cell.timing or {}
+    if "concurrent" in timing:
+        return Amount(float(timing["concurrent"]["seconds_per_request"]))
+    seconds = timing.get("batch_of_one", {}).get("seconds") or []
+    return Amount(float(np.mean(seconds))) if seconds else Amount(None, "unknown")
+
+
+def mean_cost(found: Sequence[costs.Cost]) -> costs.Cost:
+    """The mean over the seeds of a row; unknown if one of them is."""
+    total = found[0]
+    for cost in found[1:]:
+        total = total + cost
+    return total * (1 / len(found))
