@@ -53,7 +53,7 @@ def checklist(results: Results, name: str, case: Case) -> tuple[Item, ...]:
         *_compute([rows[i] for i in tuned]),
         *_data(task, rows),
         *_quality(task, rows, best_tuned, best_plain),
-        *_tokens(rows, best_tuned, best_plain),
+        *_tokens(rows, best_tuned, _best(case, [i for i in plain if rows[i].model is not None])),
         _missing(
             "benefits", "extensibility", "what the adapter keeps or forgets on other tasks was not asked"
         ),
@@ -162,7 +162,7 @@ def _data(task: TaskResult, rows: Sequence[Row]) -> Iterator[Item]:
     yield Item(
         "costs", "data: contradictions",
         f"{f.plural(clashes, 'test example')} with the input of another and a different reference; "
-        "of training rows `breakeven validate` tells",
+        "breakeven validate tells of training rows",
     )  # fmt: skip
     found = labels.contradicted(rows, task)
     said = f"{f.plural(len(found.all), 'test example')} on which all strategies contradict the reference"
@@ -201,13 +201,9 @@ def _quality(task: TaskResult, rows: Sequence[Row], tuned: int | None, plain: in
     )  # fmt: skip
 
 
-def _tokens(rows: Sequence[Row], tuned: int | None, plain: int | None) -> Iterator[Item]:
-    a = rows[tuned] if tuned is not None else None
-    prompted = [r for i, r in enumerate(rows) if r.model is not None and i != tuned and r.quality is not None]
-    b = rows[plain] if plain is not None and rows[plain].model is not None else None
-    if b is None and a is not None:  # the best without tuning asks no model: compare with the longest prompt
-        untuned = [r for r in prompted if not any(c.training for c in r.cells)]
-        b = max(untuned, key=lambda r: r.input_tokens or 0.0) if untuned else None
+def _tokens(rows: Sequence[Row], tuned: int | None, prompted: int | None) -> Iterator[Item]:
+    """What the best tuned strategy reads less than the best one that asks a model untuned."""
+    a, b = (None if i is None else rows[i] for i in (tuned, prompted))
     if a is None or b is None or a.input_tokens is None or b.input_tokens is None:
         yield _missing("benefits", "token cost", "tuned and prompted strategies were not both run")
         return

@@ -148,7 +148,12 @@ def machine(results: Results) -> Facts:
 def economics(results: Results) -> list[Setting]:
     """What the decision was told of the deployment, with what nobody gave."""
     return [
-        Setting(name, _setting(value), "assumed" if assumed else "given", what)
+        Setting(
+            name,
+            _setting(value),
+            "not given" if value in (None, "", [], {}) else "assumed" if assumed else "given",
+            what,
+        )
         for name, value, assumed, what in results.economics.settings()
     ]
 

@@ -154,7 +154,7 @@ def _provenance(known: Evidence, choice: int | None) -> tuple[str, ...]:
 
 def _sliders(case: Case, known: Evidence) -> list[Slider]:
     at = case.knobs
-    value = "not said: cost decides" if at.value is None else f.money(float(at.value), known.currency)
+    value = "not said" if at.value is None else f.money(float(at.value), known.currency)
     when = " in the first month" if case.economics.growth_per_month else " a month"
     found = [
         Slider("requests", f"Requests{when}", f.count(float(at.requests))),

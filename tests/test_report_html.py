@@ -192,10 +192,13 @@ def test_every_cost_line_says_what_it_rests_on_and_what_is_assumed(plain: str) -
 
 
 def test_every_setting_of_the_economics_is_shown_with_whether_it_was_given(plain: str) -> None:
-    rows = dict(re.findall(r"<th scope=\"row\"><code>([\w.]+)</code>.*?<span class=\"known (\w+)\">", plain))
+    rows = dict(
+        re.findall(r"<th scope=\"row\"><code>([\w.]+)</code>.*?<span class=\"known ([\w-]+)\">", plain)
+    )
     assert rows["requests_per_month"] == "given"
     assert rows["people.hourly_rate"] == "assumed"
     assert rows["margin"] == "assumed"
+    assert rows["quality_floor"] == "not-given"
 
 
 def test_flops_and_joules_are_in_the_appendix_and_nowhere_else(plain: str) -> None:

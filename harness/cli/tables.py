@@ -8,6 +8,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from breakeven.harness import wording
+from breakeven.harness.evidence import text
 from breakeven.harness.results import Cost, Results, Row
 
 
@@ -30,11 +32,22 @@ def print_tables(console: Console, found: Results) -> None:
                 table.add_row(*(_cells(row) if wide else _cells(row)[:6]))
         console.print(table)
         _others(console, rows)
+        _verdict(console, found, name)
     notes = {r.interval.note for rows in found.tables.values() for r in rows if r.interval is not None}
     if any("excludes seed variance" in note for note in notes):
         console.print("\n95 % intervals exclude seed variance: there is one seed", highlight=False)
     if any(r.cost_per_1000.status == "estimated" for rows in found.tables.values() for r in rows):
         console.print("~ estimated: projected to the machine of the suite's economics", highlight=False)
+
+
+def _verdict(console: Console, found: Results, name: str) -> None:
+    """The answer, its condition, and what would overturn it; the rest is in the report."""
+    told = wording.of_task(found, name)
+    lead = f"{told.question} {text(told.lead)}"
+    console.print(f"\n{lead}", style="bold", markup=False, highlight=False, soft_wrap=True)
+    for sentence in (told.basis, *told.flips):
+        if sentence:
+            console.print(text(sentence), markup=False, highlight=False, soft_wrap=True)
 
 
 def _others(console: Console, rows: Sequence[Row]) -> None:

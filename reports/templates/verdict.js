@@ -24,7 +24,7 @@
   function said(c, knob, value) {
     if (knob === "requests") return count(value);
     if (knob === "months") return plural(value, "month");
-    if (knob === "value") return value === null ? "not said: cost decides" : money(c, value);
+    if (knob === "value") return value === null ? "not said" : money(c, value);
     if (knob === "machine" && c.hour !== null) return `${money(c, value * c.hour[1])} (${times(value)} times its price)`;
     return `${times(value)} times their price`;
   }
