@@ -104,6 +104,7 @@ class CellResult:
     fit_notes: Mapping[str, Any]
     lost: Mapping[str, float]
     draws: tuple[float, ...] = ()  # resamples of a primary metric that is no mean
+    factory: str = ""  # what makes the strategy, by its name in the registry
 
     def scores(self, metric: str) -> list[float]:
         return [p.score[metric] for p in self.predictions]
@@ -298,4 +299,5 @@ def _cell(folder: Path) -> CellResult:
         fit_notes=_json(folder / "fit.json", {}),
         lost=status.get("lost") or {},
         draws=tuple(_json(folder / "draws.json", [])),
+        factory=spec.get("factory", ""),
     )

@@ -272,14 +272,16 @@ class Cell:
     def _time(self, strategy: Strategy) -> None:
         """Latency from one request at a time; priced seconds also at the stated concurrency.
 
-        An API is not asked again: its latencies are those of the requests already made.
+        An API is not asked again: its latencies are those of the requests already made. So are those of
+        answers that were given elsewhere.
         """
         if (self.folder / "timing.json").exists():
             return
         timing = self.runner.suite.timing
         inputs = _inputs(take(self.task.test, timing.examples))
         engine = self._engine()
-        if engine is not None and engine.describe().data_goes_to != "this machine":
+        hosted = engine is not None and engine.describe().data_goes_to != "this machine"
+        if hosted or getattr(strategy, "timed_elsewhere", False):
             rows = store.read_rows(self.folder / "predictions.jsonl")
             seconds = [r["seconds"] for r in rows if r.get("seconds") is not None]
             own = {"n": len(seconds), "seconds": seconds, "note": "latencies of the run's own requests"}
@@ -393,6 +395,9 @@ class Cell:
                 "spec": _spec_json(spec),
                 "task": self.runner.task_digest(self.spec.task),
                 "model": [card.name, card.engine, card.digest, card.dtype, card.device] if card else None,
+                "strategy": getattr(
+                    plan.make_strategy(spec.strategy, spec.factory, spec.settings), "digest", None
+                ),
                 "sources": [registry.source_hash(name) for name in _files_in([spec.factory, spec.settings])],
                 "embedder": self.runner.embedder_digest,
             }

@@ -76,11 +76,19 @@ def report(
     ] = None,
     no_examples: Annotated[bool, typer.Option("--no-examples", help="Leave the test examples out.")] = False,
     prices: Annotated[OptionalPath, typer.Option(help="YAML of your own prices: re-price the run.")] = None,
+    change: Annotated[
+        list[str],
+        typer.Option(
+            "--set",
+            help="Another volume, value or price: requests_per_month=2e6, value_per_correct=0.1, "
+            "gpu_hour=1.8, api_price=0.5 (a factor), people.hourly_rate=90. Nothing is run again. Repeatable.",
+        ),
+    ] = [],  # noqa: B006
 ) -> None:
     """Write the report of a finished (or unfinished) run."""
     from breakeven.harness.cli.report import report as command
 
-    command(folder, format, output, not no_examples, prices)
+    command(folder, format, output, not no_examples, prices, change)
 
 
 @app.command("list")
