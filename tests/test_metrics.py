@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from breakeven.harness.contracts import Example, Json, Metric, Prediction, Score
@@ -134,6 +135,24 @@ def test_corpus_scores_are_not_additive() -> None:
         False,
         True,
     ]
+
+
+@pytest.mark.parametrize("name", ["bleu", "chrf", "macro_f1"])
+def test_counting_an_example_twice_is_as_good_as_repeating_it(name: str) -> None:
+    sayings = (
+        "my card has still not arrived",
+        "somebody took my card last night",
+        "please give my money back",
+    )
+    metric: Any = build(name, choices=sayings)
+    answers = [(0, 0), (1, 0), (2, 2), (0, 1)]  # wanted, given
+    examples = [Example(str(i), {}, (sayings[wanted],)) for i, (wanted, _) in enumerate(answers)]
+    predictions = [Prediction(str(i), sayings[given]) for i, (_, given) in enumerate(answers)]
+    chosen = [0, 0, 1, 3, 3, 3]
+    repeated = metric.aggregate([examples[i] for i in chosen], [predictions[i] for i in chosen], [])
+    counted = metric.weighted(examples, predictions)(np.array([2.0, 1.0, 0.0, 3.0]))
+    assert counted == pytest.approx(repeated, rel=1e-12)
+    assert counted != metric.aggregate(examples, predictions, [])
 
 
 # --- choices ---------------------------------------------------------------------------------
