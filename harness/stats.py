@@ -169,8 +169,12 @@ def resamples(
     items: int, groups: Groups = None, *, draws: int = DRAWS, seed: int = 0
 ) -> Iterator[npt.NDArray[np.intp]]:
     """Positions drawn with replacement, whole groups at a time; the same for the same arguments."""
-    clusters = cluster_positions(groups, items)
     rng = np.random.default_rng(seed)
+    if groups is None:
+        for _ in range(draws):
+            yield rng.integers(items, size=items)
+        return
+    clusters = cluster_positions(groups, items)
     for _ in range(draws):
         yield np.concatenate([clusters[j] for j in rng.integers(len(clusters), size=len(clusters))])
 
