@@ -95,7 +95,7 @@ def points(
     curve: Mapping[int, Scores],
     groups: Groups = None,
     level: float = 0.95,
-    bounds: stats.Bounds = (0.0, 1.0),
+    bounds: tuple[float, float] | None = (0.0, 1.0),
     *,
     varies_with_seed: bool = True,
 ) -> tuple[Point, ...]:
@@ -208,7 +208,7 @@ def gain(
     more: int = 200,
     groups: Groups = None,
     level: float = 0.95,
-    bounds: stats.Bounds = (0.0, 1.0),
+    bounds: tuple[float, float] | None = (0.0, 1.0),
     *,
     size: int | None = None,
     higher_is_better: bool = True,
@@ -261,7 +261,7 @@ def _knots(a: npt.NDArray[np.int64], b: npt.NDArray[np.int64]) -> npt.NDArray[np
     """Sizes of either curve that lie within both; `b` of one size is known everywhere."""
     both = a if len(b) == 1 else np.union1d(a, b)
     low, high = (a[0], a[-1]) if len(b) == 1 else (max(a[0], b[0]), min(a[-1], b[-1]))
-    knots = both[(low <= both) & (both <= high)]
+    knots: npt.NDArray[np.int64] = both[(low <= both) & (both <= high)]
     if not len(knots):
         raise ValueError(f"no size in common: {a[0]} to {a[-1]} and {b[0]} to {b[-1]}")
     if knots[0] < 1:
@@ -289,7 +289,7 @@ def _zero(knots: npt.NDArray[np.int64], row: Floats, i: int) -> float:
 def _crossings(knots: npt.NDArray[np.int64], row: Floats) -> tuple[Crossing, ...]:
     ahead = row > 0
     changes = np.flatnonzero(ahead[1:] != ahead[:-1])
-    return tuple(Crossing(_zero(knots, row, i), bool(ahead[i + 1])) for i in changes)
+    return tuple(Crossing(_zero(knots, row, int(i)), bool(ahead[i + 1])) for i in changes)
 
 
 def _ahead_from(knots: npt.NDArray[np.int64], rows: Floats) -> Floats:
