@@ -1,10 +1,10 @@
 """How often verdicts are right: many small samples of a population whose truth is known.
 
-    python benchmarks/decision_study.py runs/banking77-all-1 [--repetitions 400] [--write docs/decision-study.md]
+    python benchmarks/decision_study.py runs/banking77-all-1 --write docs/decision-study.md
 
 Two populations: the per-example scores of a finished run (all its test examples and strategies), and
-simulated ones. From each, samples of 100, 400 and 1,000 examples are drawn with replacement and decided by the
-program's own rule; the population says what would have been right.
+simulated ones. From each, samples of 100, 400 and 1,000 examples are drawn with replacement and decided by
+the program's own rule; the population says what would have been right.
 """
 
 from __future__ import annotations

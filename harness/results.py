@@ -133,7 +133,8 @@ class Row:
     """A line of a task's result table: one strategy (x model x training size), its seeds together.
 
     `quality` is the primary metric over all seeds; `difference` to the reference strategy is paired by
-    example. `input_tokens`/`output_tokens` per request; `latency` (p50, p95) seconds from the batch-of-one
+    example, `p` of no difference by `test`, `p_adjusted` after Holm over the task's comparisons with the
+    reference. `input_tokens`/`output_tokens` per request; `latency` (p50, p95) seconds from the batch-of-one
     pass; `training_seconds` mean over seeds. `label` is unique within the table.
     """
 
@@ -151,6 +152,9 @@ class Row:
     difference_interval: Interval | None = None
     won: int = 0
     lost: int = 0
+    p: float | None = None
+    p_adjusted: float | None = None
+    test: str = ""
     input_tokens: float | None = None
     output_tokens: float | None = None
     cost_per_1000: Cost = Cost(None, "unknown")

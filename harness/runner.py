@@ -431,11 +431,18 @@ def resampled(task: Task, predictions: Sequence[Prediction], scores: Sequence[Sc
 
     The resamples are the same for every cell of a task, so that differences of draws are paired.
     """
+    import numpy as np
+
     from breakeven.harness.stats import resamples
 
     groups = [e.group for e in task.test]
+    draws = resamples(len(task.test), groups if any(g is not None for g in groups) else None)
+    weighted = getattr(task.primary, "weighted", None)
+    if weighted is not None:
+        value = weighted(task.test, predictions)
+        return [value(np.bincount(at, minlength=len(task.test)).astype(float)) for at in draws]
     values = []
-    for indices in resamples(len(task.test), groups if any(g is not None for g in groups) else None):
+    for indices in draws:
         chosen = indices.tolist()
         values.append(
             task.primary.aggregate(

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from breakeven.harness.ledger import PHASES, Amount, Ledger, Quantity
-from breakeven.harness.results import DONE, CellResult, Results
 from breakeven.harness.pricing import Pricing
+from breakeven.harness.results import DONE, CellResult, Results
 from breakeven.reports import _format as f
 from breakeven.reports._rows import done, not_done
 
