@@ -91,6 +91,17 @@ def report(
     command(folder, format, output, not no_examples, prices, change)
 
 
+@app.command()
+def transfer(
+    folder: Annotated[Path, typer.Argument(help="A finished run with tuned strategies.", show_default=False)],
+    examples: Annotated[int, typer.Option(help="Test examples of each other task.", min=2)] = 24,
+) -> None:
+    """What tuning did to other tasks and to general questions: every adapter of a run, before and after."""
+    from breakeven.harness.cli.transfer import transfer as command
+
+    command(folder, examples)
+
+
 @app.command("list")
 def list_(
     what: Annotated[str, typer.Argument(help="tasks, strategies, models or suites.", show_default=False)],
