@@ -1,9 +1,9 @@
 """Side effects of tuning: how an adapter does on what it was not trained for, before and after.
 
 Every adapter of a finished run is asked the first test examples of the suite's other tasks, and a small set
-of general questions; so is the base model. What became worse was forgotten. A task is asked by its bare prompt
-(instructions and input), so that nothing but the weights differs. Kept in `transfer.json` of the run; booked
-nowhere, since no deployment pays for it.
+of general questions; so is the base model. What became worse was forgotten. A task is asked by its bare
+prompt (instructions and input), so that nothing but the weights differs. Kept in `transfer.json` of the run;
+booked nowhere, since no deployment pays for it.
 """
 
 from __future__ import annotations
