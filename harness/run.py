@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from breakeven.harness import plan, registry, store
+from breakeven.harness import plan, registry, scoring, store
 from breakeven.harness import suite as suites
 from breakeven.harness.contracts import Embedder, Engine, Example, Request, Task
 from breakeven.harness.errors import UserError
@@ -317,16 +317,7 @@ def write_task(folder: Path, task: Task) -> None:
             "language": task.language,
             "licence": task.licence,
             "choices": task.choices,
-            "metrics": [
-                {
-                    "name": m.name,
-                    "range": m.range,
-                    "higher_is_better": m.higher_is_better,
-                    "additive": m.additive,
-                }
-                for m in task.metrics
-            ],
-            "correct_at": task.correct_at,
+            **scoring.judgement(task),
             "sizes": {s: len(getattr(task, s)) for s in ("train", "validation", "test")},
             "documents": len(task.documents),
             "cut": task.cut,
