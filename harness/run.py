@@ -128,6 +128,14 @@ def resume(folder: Path, options: Options, display: Display) -> Outcome:
     info = store.read_json(folder / "run.json")
     if info is None:
         raise UserError("not a run folder: there is no run.json in it", file=folder)
+    for made, how in {"rescored": "scored again", "merged": "put together from others"}.items():
+        if info.get(made):
+            raise UserError(
+                f"this run was {how}; what a new attempt would find is no longer what it was made from",
+                file=folder,
+                field="--resume",
+                hint="resume the run it came from, then do the same to that one",
+            )
     suite = suites.load(folder / "suite.yaml")
     if options.limit is not None and options.limit != info.get("limit"):
         began = f"with --limit {info['limit']}" if info.get("limit") else "without a limit"

@@ -83,6 +83,32 @@ def report(
     command(folder, format, output, not no_examples, prices)
 
 
+@app.command()
+def score(
+    folder: Annotated[Path, typer.Argument(help="A run folder, e.g. runs/quickstart-1.", show_default=False)],
+    change: Annotated[
+        list[str],
+        typer.Option("--set", help="Change a task: tasks.NAME.args.data=corrected.csv. Repeatable."),
+    ] = [],  # noqa: B006
+    metric: Annotated[
+        list[str], typer.Option("--metric", help="TASK=METRIC: judge by another metric. Repeatable.")
+    ] = [],  # noqa: B006
+    out: Annotated[OptionalPath, typer.Option(help="New run folder; default: RUN-rescored.")] = None,
+    in_place: Annotated[
+        bool, typer.Option("--in-place", help="Change the run itself; what was there goes to RUN/before.")
+    ] = False,
+    keep_missing: Annotated[
+        bool,
+        typer.Option("--keep-missing", help="Examples missing in the data keep their references."),
+    ] = False,
+    why: Annotated[str, typer.Option(help="A reason, recorded with the run.")] = "",
+) -> None:
+    """Score the stored outputs of a run again: corrected references, another metric. Nothing is run."""
+    from breakeven.harness.cli.score import score as command
+
+    command(folder, change, metric, out, in_place, keep_missing, why)
+
+
 @app.command("list")
 def list_(
     what: Annotated[str, typer.Argument(help="tasks, strategies, models or suites.", show_default=False)],
