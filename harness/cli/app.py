@@ -109,6 +109,18 @@ def score(
     command(folder, change, metric, out, in_place, keep_missing, why)
 
 
+@app.command()
+def merge(
+    folders: Annotated[list[Path], typer.Argument(help="Two run folders or more.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="The new run folder.", show_default=False)],
+    prefer: Annotated[str, typer.Option(help="The run that counts where outputs of a cell differ.")] = "",
+) -> None:
+    """Join runs made on several machines into one. Nothing is run."""
+    from breakeven.harness.cli.merge import merge as command
+
+    command(folders, out, prefer)
+
+
 @app.command("list")
 def list_(
     what: Annotated[str, typer.Argument(help="tasks, strategies, models or suites.", show_default=False)],
