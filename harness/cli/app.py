@@ -1,7 +1,7 @@
 """The commands and their options. Each is a plain function in a module of its own, imported when called.
 
-Exit codes: 0 done; 1 a cell failed or was stopped (or `--strict` found something); 2 a mistake in what was
-given, said in one sentence; 3 only hosted jobs are waited for; 130 interrupted.
+Exit codes: 0 done; 1 a cell failed or was stopped, `--strict` found something, a threshold was passed; 2 a
+mistake in what was given, said in one sentence; 3 only hosted jobs are waited for; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ app = typer.Typer(
 
 OptionalPath = Optional[Path]  # noqa: UP045 - typer reads it at run time
 OptionalInt = Optional[int]  # noqa: UP045
+OptionalFloat = Optional[float]  # noqa: UP045
 
 
 def main() -> None:
@@ -119,6 +120,26 @@ def merge(
     from breakeven.harness.cli.merge import merge as command
 
     command(folders, out, prefer)
+
+
+@app.command()
+def compare(
+    before: Annotated[Path, typer.Argument(help="The first run folder.", show_default=False)],
+    after: Annotated[Path, typer.Argument(help="The second.", show_default=False)],
+    format: Annotated[str, typer.Option("--format", help="text, md or json.")] = "text",
+    max_quality_drop: Annotated[
+        OptionalFloat,
+        typer.Option(help="Exit code 1 if quality falls by more, as a share of its range: 0.02.", min=0),
+    ] = None,
+    max_cost_rise: Annotated[
+        OptionalFloat,
+        typer.Option(help="Exit code 1 if 1,000 requests cost more by this share: 0.10.", min=0),
+    ] = None,
+) -> None:
+    """Show what changed from one run to another in quality, cost and latency, and why."""
+    from breakeven.harness.cli.compare import compare as command
+
+    raise typer.Exit(command(before, after, format, max_quality_drop, max_cost_rise))
 
 
 @app.command("list")
