@@ -70,7 +70,7 @@ def run(
 def report(
     folder: Annotated[Path, typer.Argument(help="A run folder, e.g. runs/quickstart-1.", show_default=False)],
     format: Annotated[
-        str, typer.Option("--format", help="html, md, csv, json, or an installed one.")
+        str, typer.Option("--format", help="html, md, csv, json, parquet, junit, or an installed one.")
     ] = "html",
     output: Annotated[
         OptionalPath, typer.Option("--output", "-o", help="Default: in the run folder; - prints.")
