@@ -7,6 +7,7 @@ where they must not.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from breakeven.harness.errors import UserError
@@ -106,7 +107,7 @@ def unlike_models(runs: Sequence[tuple[str, Results]]) -> list[str]:
             if card.get("digest") and their_card.get("digest"):
                 same = card["digest"] == their_card["digest"]
             else:
-                same = all(entry.get(key) == theirs.get(key) for key in ("model", "engine"))
+                same = all(_named(entry.get(key)) == _named(theirs.get(key)) for key in ("model", "engine"))
             if not same:
                 raise UserError(
                     f"the model '{name}' is not the same in {other_label} and in {label}",
@@ -120,6 +121,11 @@ def unlike_models(runs: Sequence[tuple[str, Results]]) -> list[str]:
             }
             notes += [f"{key} of the model '{name}': {said}" for key, said in unlike.items()]
     return notes
+
+
+def _named(model: Any) -> Any:
+    """A model that is a folder by the folder's name, wherever it lies; others as they are called."""
+    return Path(model).name if isinstance(model, str) and Path(model).is_absolute() else model
 
 
 def joined_facts(infos: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:

@@ -60,13 +60,16 @@ class TaskChange:
 
 @dataclass(frozen=True, slots=True)
 class Rescored:
-    """`folder` is None when no score and no task changed: then nothing was written."""
+    """`folder` is None when no score and no task changed: then nothing was written.
+
+    `completed` says that an earlier re-scoring in place, which was broken off, was completed first.
+    """
 
     folder: Path | None
     before: Results
     after: Results
     tasks: tuple[TaskChange, ...]
-    completed: bool  # an earlier re-scoring in place, broken off, was completed first
+    completed: bool
 
 
 def rescore(
@@ -115,13 +118,13 @@ def rescore(
         judged = [_judge(before, suite, name, asked.get(name, ()), keep_missing) for name in asked]
         changes_made = tuple(task.change for task in judged)
         if not any(task.differs for task in judged):
-            return Rescored(None, before, before, changes_made, completed)
+            return Rescored(folder if completed else None, before, before, changes_made, completed)
         record = _record(before, judged, why)
         judged = [task for task in judged if task.differs]
         if in_place:
             new = folder / _folders.STAGED / "new"
             removed = _write(new, before, suite, judged, record, folder.name)
-            _folders.replace(folder, removed)
+            _folders.replace(folder, [*removed, *(p.name for p in sorted(folder.glob("report.*")))])
             written = folder
         else:
             with _folders.built(out) as partial:

@@ -291,6 +291,14 @@ def test_a_strategys_own_file_may_lie_elsewhere_on_the_other_machine(tmp_path: P
     assert merging.merge([a, b], tmp_path / "m").notes == ()
 
 
+def test_a_models_folder_may_lie_elsewhere_on_the_other_machine(tmp_path: Path) -> None:
+    a, b = (run(tmp_path / name, "zero-shot") for name in "ab")
+    for folder, home in ((a, "/home/me"), (b, "/srv/you")):
+        edit(folder / "suite.yaml", lambda s, h=home: s["models"]["default"].update(model=f"{h}/models/tiny"))
+        edit(folder / "run.json", lambda i: i.update(models={}))
+    assert merging.merge([a, b], tmp_path / "m").notes == ()
+
+
 def test_the_same_run_twice_is_refused(a: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="each once"):
         merging.merge([a, tmp_path / "." / "a"], tmp_path / "m")

@@ -316,6 +316,17 @@ def test_in_place_keeps_what_it_replaces(folder: Path, breakeven: Callable) -> N
         assert now[f"before/1/{name}"] == before[name]
 
 
+def test_a_report_of_the_old_scores_does_not_stay(folder: Path, breakeven: Callable) -> None:
+    corrected(folder)
+    for format in ("html", "csv"):
+        assert breakeven("report", "r", "--format", format).code == 0
+    before = (folder / "r/report.html").read_bytes()
+    assert breakeven("score", "r", *DATA, "--in-place").code == 0
+    assert (folder / "r/report.html").read_bytes() != before
+    assert (folder / "r/before/1/report.html").read_bytes() == before
+    assert not (folder / "r/report.csv").exists()
+
+
 class Killed(BaseException):
     """As `kill -9` would be: nothing after it runs that a dead process could not have run."""
 
