@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from breakeven.harness import economics
+from breakeven.harness import _folders, economics
 from breakeven.harness.contracts import Json, Usage
 from breakeven.harness.economics import Economics
 from breakeven.harness.errors import UserError
@@ -211,8 +211,13 @@ class Results:
 def load(folder: Path, prices: Path | None = None, changes: Sequence[str] = ()) -> Results:
     """Read a run folder; `prices` and `changes` re-price it. Raises UserError when it is none."""
     folder = Path(folder)
-    if not (folder / "run.json").is_file():
-        raise UserError("not a run folder: there is no run.json in it", file=folder)
+    _folders.require_run(folder)
+    if _folders.is_broken_off(folder):
+        raise UserError(
+            "scoring this run again was broken off, its files do not fit together",
+            file=folder,
+            hint=f"complete it with: breakeven score {folder} --in-place",
+        )
     import yaml
 
     info = _json(folder / "run.json", {})

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from breakeven.harness import plan, registry, store
+from breakeven.harness import plan, registry, scoring, store
 from breakeven.harness import suite as suites
 from breakeven.harness.contracts import Embedder, Engine, Example, Request, Task
 from breakeven.harness.errors import UserError
@@ -128,6 +128,14 @@ def resume(folder: Path, options: Options, display: Display) -> Outcome:
     info = store.read_json(folder / "run.json")
     if info is None:
         raise UserError("not a run folder: there is no run.json in it", file=folder)
+    for made, how in {"rescored": "scored again", "merged": "put together from others"}.items():
+        if info.get(made):
+            raise UserError(
+                f"this run was {how}; what a new attempt would find is no longer what it was made from",
+                file=folder,
+                field="--resume",
+                hint="resume the run it came from, then do the same to that one",
+            )
     suite = suites.load(folder / "suite.yaml")
     if options.limit is not None and options.limit != info.get("limit"):
         began = f"with --limit {info['limit']}" if info.get("limit") else "without a limit"
@@ -317,16 +325,7 @@ def write_task(folder: Path, task: Task) -> None:
             "language": task.language,
             "licence": task.licence,
             "choices": task.choices,
-            "metrics": [
-                {
-                    "name": m.name,
-                    "range": m.range,
-                    "higher_is_better": m.higher_is_better,
-                    "additive": m.additive,
-                }
-                for m in task.metrics
-            ],
-            "correct_at": task.correct_at,
+            **scoring.judgement(task),
             "sizes": {s: len(getattr(task, s)) for s in ("train", "validation", "test")},
             "documents": len(task.documents),
             "cut": task.cut,

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from breakeven.harness import plan, registry, store
+from breakeven.harness import plan, registry, scoring, store
 from breakeven.harness.contracts import (
     Embedder,
     Engine,
@@ -24,7 +24,6 @@ from breakeven.harness.contracts import (
     Input,
     Prediction,
     Predictor,
-    Score,
     Services,
     Strategy,
     Task,
@@ -225,31 +224,25 @@ class Cell:
         return [found[i.id] for i in inputs]
 
     def _score(self, predictions: Sequence[Prediction]) -> None:
-        task, rows = self.task, []
-        scored = {
-            m.name: [m.score(e, p, None) for e, p in zip(task.test, predictions, strict=True)]
-            for m in task.metrics
-        }
+        task = self.task
+        found = scoring.scored(task, predictions)
+        rows = []
         for i, p in enumerate(predictions):
-            detail = {m: dict(s[i].detail) for m, s in scored.items() if s[i].detail}
             row = {
                 "id": p.id,
                 "output": p.output,
-                "score": {m: s[i].value for m, s in scored.items()},
-                "detail": detail,
+                **found.row(i),
                 "usage": p.usage,
                 "seconds": p.seconds,
                 "finish_reason": p.finish_reason,
                 "meta": p.meta,
             }
             rows.append({**row, "prompt": p.prompt} if p.prompt is not None else row)
-        aggregates = {m.name: m.aggregate(task.test, predictions, scored[m.name]) for m in task.metrics}
         store.write_lines(self.folder / "predictions.jsonl", rows)
-        store.write_json(self.folder / "scores.json", aggregates)
-        if not task.primary.additive:
-            given = scored[task.primary.name]
-            store.write_json(self.folder / "draws.json", resampled(task, predictions, given))
-        self.quality = f"{task.primary.name} {aggregates[task.primary.name]:.3f}"
+        store.write_json(self.folder / "scores.json", found.aggregates)
+        if found.draws is not None:
+            store.write_json(self.folder / "draws.json", found.draws)
+        self.quality = f"{task.primary.name} {found.aggregates[task.primary.name]:.3f}"
 
     def _copy_notes(self, predictor: Predictor, predictions: Sequence[Prediction]) -> None:
         store.write_json(self.folder / "fit.json", getattr(predictor, "notes", {}) or {})
@@ -424,32 +417,6 @@ def stop_rate(finish_reasons: Iterable[str]) -> float | None:
     """
     generated = [reason for reason in finish_reasons if reason != "choices"]
     return sum(reason == "stop" for reason in generated) / len(generated) if generated else None
-
-
-def resampled(task: Task, predictions: Sequence[Prediction], scores: Sequence[Score]) -> list[float]:
-    """The primary aggregate over `stats.DRAWS` resamples of the test examples, for one that is no mean.
-
-    The resamples are the same for every cell of a task, so that differences of draws are paired.
-    """
-    import numpy as np
-
-    from breakeven.harness.stats import resamples
-
-    groups = [e.group for e in task.test]
-    draws = resamples(len(task.test), groups if any(g is not None for g in groups) else None)
-    weighted = getattr(task.primary, "weighted", None)
-    if weighted is not None:
-        value = weighted(task.test, predictions)
-        return [value(np.bincount(at, minlength=len(task.test)).astype(float)) for at in draws]
-    values = []
-    for indices in draws:
-        chosen = indices.tolist()
-        values.append(
-            task.primary.aggregate(
-                [task.test[i] for i in chosen], [predictions[i] for i in chosen], [scores[i] for i in chosen]
-            )
-        )
-    return values
 
 
 def plan_train(task: Task, size: int) -> Sequence[Example]:

@@ -15,7 +15,7 @@ from breakeven.harness._metric_parts import Judged
 from breakeven.harness.contracts import Example, Json, Metric, Prediction, Score
 from breakeven.harness.errors import UserError
 from breakeven.harness.metrics import answer_text, build, build_all, known
-from breakeven.harness.runner import resampled
+from breakeven.harness.scoring import resampled
 from breakeven.harness.stats import DRAWS
 from breakeven.harness.taskfile import make_task
 

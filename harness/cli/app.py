@@ -1,7 +1,7 @@
 """The commands and their options. Each is a plain function in a module of its own, imported when called.
 
-Exit codes: 0 done; 1 a cell failed or was stopped (or `--strict` found something); 2 a mistake in what was
-given, said in one sentence; 3 only hosted jobs are waited for; 130 interrupted.
+Exit codes: 0 done; 1 a cell failed or was stopped, `--strict` found something, a threshold was passed; 2 a
+mistake in what was given, said in one sentence; 3 only hosted jobs are waited for; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ app = typer.Typer(
 
 OptionalPath = Optional[Path]  # noqa: UP045 - typer reads it at run time
 OptionalInt = Optional[int]  # noqa: UP045
+OptionalFloat = Optional[float]  # noqa: UP045
 
 
 def main() -> None:
@@ -69,7 +70,7 @@ def run(
 def report(
     folder: Annotated[Path, typer.Argument(help="A run folder, e.g. runs/quickstart-1.", show_default=False)],
     format: Annotated[
-        str, typer.Option("--format", help="html, md, csv, json, or an installed one.")
+        str, typer.Option("--format", help="html, md, csv, json, parquet, junit, or an installed one.")
     ] = "html",
     output: Annotated[
         OptionalPath, typer.Option("--output", "-o", help="Default: in the run folder; - prints.")
@@ -100,6 +101,64 @@ def transfer(
     from breakeven.harness.cli.transfer import transfer as command
 
     command(folder, examples)
+
+
+@app.command()
+def score(
+    folder: Annotated[Path, typer.Argument(help="A run folder, e.g. runs/quickstart-1.", show_default=False)],
+    change: Annotated[
+        list[str],
+        typer.Option("--set", help="Change a task: tasks.NAME.args.data=corrected.csv. Repeatable."),
+    ] = [],  # noqa: B006
+    metric: Annotated[
+        list[str], typer.Option("--metric", help="TASK=METRIC: judge by another metric. Repeatable.")
+    ] = [],  # noqa: B006
+    out: Annotated[OptionalPath, typer.Option(help="New run folder; default: RUN-rescored.")] = None,
+    in_place: Annotated[
+        bool, typer.Option("--in-place", help="Change the run itself; what was there goes to RUN/before.")
+    ] = False,
+    keep_missing: Annotated[
+        bool,
+        typer.Option("--keep-missing", help="Examples missing in the data keep their references."),
+    ] = False,
+    why: Annotated[str, typer.Option(help="A reason, recorded with the run.")] = "",
+) -> None:
+    """Score the stored outputs of a run again: corrected references, another metric. Nothing is run."""
+    from breakeven.harness.cli.score import score as command
+
+    command(folder, change, metric, out, in_place, keep_missing, why)
+
+
+@app.command()
+def merge(
+    folders: Annotated[list[Path], typer.Argument(help="Two run folders or more.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="The new run folder.", show_default=False)],
+    prefer: Annotated[str, typer.Option(help="The run that counts where outputs of a cell differ.")] = "",
+) -> None:
+    """Join runs made on several machines into one. Nothing is run."""
+    from breakeven.harness.cli.merge import merge as command
+
+    command(folders, out, prefer)
+
+
+@app.command()
+def compare(
+    before: Annotated[Path, typer.Argument(help="The first run folder.", show_default=False)],
+    after: Annotated[Path, typer.Argument(help="The second.", show_default=False)],
+    format: Annotated[str, typer.Option("--format", help="text, md or json.")] = "text",
+    max_quality_drop: Annotated[
+        OptionalFloat,
+        typer.Option(help="Exit code 1 if quality falls by more, as a share of its range: 0.02.", min=0),
+    ] = None,
+    max_cost_rise: Annotated[
+        OptionalFloat,
+        typer.Option(help="Exit code 1 if 1,000 requests cost more by this share: 0.10.", min=0),
+    ] = None,
+) -> None:
+    """Show what changed from one run to another in quality, cost and latency, and why."""
+    from breakeven.harness.cli.compare import compare as command
+
+    raise typer.Exit(command(before, after, format, max_quality_drop, max_cost_rise))
 
 
 @app.command("list")
