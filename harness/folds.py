@@ -34,6 +34,12 @@ class CrossfitTask(Task):
         return tuple(n for n, fold in enumerate(self.folds, 1) if fold.test)
 
     @property
+    def rows(self) -> tuple[Example, ...]:
+        """All labelled rows, those too that are fitted on and not scored."""
+        splits = (s for fold in self.folds for s in (fold.test, fold.train, fold.validation))
+        return tuple({e.id: e for split in splits for e in split}.values())
+
+    @property
     def fold_of(self) -> dict[str, int]:
         """Example id -> number of its fold, from 1."""
         return {e.id: n for n, fold in enumerate(self.folds, 1) for e in fold.test}

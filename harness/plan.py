@@ -253,10 +253,9 @@ def task_digest(task: Task) -> str:
     """Address of a task's content: everything that changes a prompt, a split or a score."""
     folds = {}
     if isinstance(task, CrossfitTask):  # rows that are not scored are fitted on all the same
-        seen = {e.id: e for f in task.folds for e in (*f.train, *f.validation)}
         folds = {
             "folds": [[[e.id for e in s] for s in (f.train, f.validation, f.test)] for f in task.folds],
-            "rows": [_row(e) for e in seen.values()],
+            "rows": [_row(e) for e in task.rows],
         }
     return digest(
         {

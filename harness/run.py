@@ -289,7 +289,8 @@ def preflight(tasks: Mapping[str, Task], specs: Sequence[CellSpec], engines: Eng
         context = engine.describe().context
         if context is None:
             continue
-        prompts = [(e.id, bare_request(task, e)) for s in (task.train, task.test) for e in s]
+        rows = task.rows if isinstance(task, CrossfitTask) else (*task.train, *task.test)
+        prompts = [(e.id, bare_request(task, e)) for e in rows]
         longest = sorted(prompts, key=lambda p: -sum(len(m["content"]) for m in p[1].messages))[:3]
         for example, request in longest:
             tokens = engine.count_tokens(request)
