@@ -8,8 +8,9 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from breakeven.harness import store
 from breakeven.harness.errors import UserError
@@ -18,6 +19,12 @@ from breakeven.harness.errors import UserError
 STAGED = ".replacing"
 #: What was replaced, a numbered folder for each time.
 BEFORE = "before"
+
+
+def require_whole(suite: Mapping[str, Any], folder: Path, what: str) -> None:
+    """Raises UserError for a run that was scored out of fold, whose cells are parts of a whole."""
+    if (suite.get("evaluate") or {}).get("crossfit"):
+        raise UserError(f"a run scored out of fold (evaluate.crossfit) cannot be {what}", file=folder)
 
 
 def require_run(folder: Path) -> None:

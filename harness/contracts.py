@@ -402,7 +402,8 @@ class Strategy(Protocol):
 
     Attributes:
         varies_with: what its result depends on, so that no cell is run twice. A strategy without
-            "model" gets no engine.
+            "model" gets no engine; one without "train_size" and "seed" no rows to fit on, where every row
+            is scored out of fold.
     """
 
     varies_with: frozenset[VariesWith]

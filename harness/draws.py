@@ -21,10 +21,12 @@ from breakeven.harness._variance import (
     satterthwaite,
     seed_variance,
 )
+from breakeven.harness.crossfit import Folds, variance_parts
 from breakeven.harness.economics import ErrorCosts
 from breakeven.harness.errors import UserError
 from breakeven.harness.pricing import Pricing
 from breakeven.harness.results import DONE, CellResult, Row, TaskResult, TestExample
+from breakeven.harness.summary import folds_of
 
 Floats = npt.NDArray[np.float64]
 
@@ -74,6 +76,7 @@ def of_task(
         worth=[correct(task, y) * weight for y in scores],
         worth_bounds=(0.0, float(weight.max())),
         seeded=[any(c.seed is not None for c in cells) for cells in done],
+        folds=[folds_of(cells) for cells in done],
         seed=seed,
     )
     score, mean = found.score, found.score_mean
@@ -90,6 +93,7 @@ def of_scores(
     scores: Sequence[Floats],
     items: Items,
     *,
+    folds: Sequence[Folds | None] | None = None,
     bounds: tuple[float, float] | None = (0.0, 1.0),
     worth: Sequence[Floats] | None = None,
     worth_bounds: tuple[float, float] = (0.0, 1.0),
@@ -101,6 +105,7 @@ def of_scores(
     Args:
         scores: per strategy (seeds, items), items in the same order.
         items: how the items were drawn, see `resampled`.
+        folds: per strategy, where it was scored out of fold.
         bounds: (lowest, highest) possible score; None where it is open.
         worth: correct answers, weighted; the scores themselves unless given.
         seeded: per strategy, whether it varies with the seed; all do unless told.
@@ -110,8 +115,9 @@ def of_scores(
     for i, (y, good) in enumerate(zip(scores, right, strict=True)):
         noise = np.random.default_rng([seed, i + 1]).standard_normal(len(items.weights))
         varies = seeded is None or seeded[i]
-        score.append(rounded(spread(y, items, noise, bounds, varies)))
-        worths.append(rounded(spread(good, items, noise, worth_bounds if worth else bounds, varies)))
+        cut = folds[i] if folds is not None else None
+        score.append(rounded(spread(y, items, noise, bounds, varies, cut)))
+        worths.append(rounded(spread(good, items, noise, worth_bounds if worth else bounds, varies, cut)))
     ones = np.ones((len(score), len(items.weights)))
     return Draws(
         tuple(labels),
@@ -187,6 +193,11 @@ class Items:
     weights: Floats
     clusters: list[npt.NDArray[np.intp]]
 
+    def groups(self) -> list[str]:
+        """The cluster of each item."""
+        label = {int(i): str(k) for k, positions in enumerate(self.clusters) for i in positions}
+        return [label[i] for i in range(self.weights.shape[1])]
+
 
 def resampled(
     items: int, groups: Sequence[str | None] | None = None, *, draws: int = DRAWS, seed: int = 0
@@ -205,13 +216,19 @@ def resampled(
 
 
 def spread(
-    scores: Floats, items: Items, noise: Floats, bounds: tuple[float, float] | None, seeded: bool
+    scores: Floats,
+    items: Items,
+    noise: Floats,
+    bounds: tuple[float, float] | None,
+    seeded: bool,
+    folds: Folds | None = None,
 ) -> Floats:
     """(draws,) of a mean score: resampled items, and the seeds' own variance.
 
     Deviations are scaled to the standard error that `stats.mean_interval` uses, their quantiles to its t;
     with scores that are all equal, draws are from the Beta posterior at Jeffreys' prior (Brown, Cai and
-    DasGupta 2001), which is as wide as the number of items (groups) allows.
+    DasGupta 2001), which is as wide as the number of items (groups) allows. Out of fold, the variance is that
+    of `crossfit`: what fits of different folds share widens it, what they differ by is noise of its own.
     """
     y = matrix(scores)
     mean, clusters = float(y.mean()), items.clusters
@@ -219,8 +236,12 @@ def spread(
     item_variance = clustered_variance(y.mean(axis=0), clusters, small_sample=True) if n > 1 else 0.0
     own = seed_variance(y) if seeded and len(y) > 1 else 0.0
     if item_variance + own <= 0:
-        return _jeffreys(mean, n, bounds, noise)
-    total, df = satterthwaite([(item_variance, n - 1.0), *([(own, len(y) - 1.0)] if len(y) > 1 else [])])
+        return _jeffreys(mean, n / (folds.factor if folds is not None else 1.0), bounds, noise)
+    parts = [(item_variance, n - 1.0)]
+    if folds is not None:
+        parts = variance_parts(y, folds, items.groups())
+    total, df = satterthwaite(parts + ([(own, len(y) - 1.0)] if len(y) > 1 else []))
+    own += sum(variance for variance, _ in parts[1:])  # between folds
     deviation = items.weights @ y.mean(axis=0) - mean
     if n > 1:
         deviation = deviation * np.sqrt(n / (n - 1))
@@ -239,7 +260,7 @@ def _t_quantiles(z: Floats, df: float) -> Floats:
     return made
 
 
-def _jeffreys(mean: float, n: int, bounds: tuple[float, float] | None, noise: Floats) -> Floats:
+def _jeffreys(mean: float, n: float, bounds: tuple[float, float] | None, noise: Floats) -> Floats:
     if bounds is None:
         return np.full_like(noise, mean)
     from scipy import stats as scipy_stats

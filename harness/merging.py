@@ -90,6 +90,8 @@ def merge(folders: Sequence[Path], out: Path, *, prefer: str = "") -> Merged:
         for folder in folders:
             stack.enter_context(store.locked(folder))
         origins = _origins(folders)
+        for origin in origins:
+            _folders.require_whole(origin.results.suite, origin.folder, "merged")
         preferred = _preferred(origins, prefer)
         _check_tasks(origins)
         notes = unlike_models([(o.label, o.results) for o in origins])

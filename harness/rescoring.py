@@ -112,6 +112,7 @@ def rescore(
     with store.locked(folder):
         completed = in_place and _folders.finish(folder)
         before = results.load(folder)
+        _folders.require_whole(before.suite, folder, "scored again")
         if in_place:
             _require_settled(before)
         suite, asked = _changed_suite(folder, before, changes, by_metric)

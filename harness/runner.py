@@ -30,6 +30,7 @@ from breakeven.harness.contracts import (
     take,
 )
 from breakeven.harness.errors import DiskError, NotApplicable, Pending, SpendingLimitReached, UserError
+from breakeven.harness.folds import CrossfitTask
 from breakeven.harness.ledger import Ledger, Phase
 from breakeven.harness.plan import CellSpec
 from breakeven.harness.session import Journal, Session, lost_work
@@ -85,6 +86,7 @@ class Runner:
             cell = Cell(self, spec)
             if cell.finished():
                 self.states[spec.id] = cell.state
+                self._join(spec)
                 continue
             if limit is not None and cell.is_billed():
                 self.states[spec.id] = "waiting"
@@ -97,8 +99,23 @@ class Runner:
                 state, reason = cell.mark("stopped", str(reached))
                 self.display.note(f"to go on, raise limits.spend in {self.folder / 'suite.yaml'} and resume")
             self.states[spec.id] = state
+            self._join(spec)
             self.display.cell_finished(spec, state, reason, cell.quality)
         return self.states
+
+    def _join(self, spec: CellSpec) -> None:
+        """Score all rows together once the last fold of a cell is done."""
+        from breakeven.harness import joining
+
+        task = self.tasks[spec.task]
+        if spec.fold is None or not isinstance(task, CrossfitTask):
+            return
+        try:
+            joining.write(self.folder, task, spec.joined)
+        except DiskError:
+            raise
+        except Exception as error:  # a metric that cannot aggregate; the folds stay as they are
+            self.display.note(f"{spec.joined}: its folds cannot be scored together: {error}")
 
 
 class Cell:
@@ -106,7 +123,7 @@ class Cell:
 
     def __init__(self, runner: Runner, spec: CellSpec) -> None:
         self.runner, self.spec = runner, spec
-        self.task = runner.tasks[spec.task]
+        self.task = plan.task_of(runner.tasks, spec)
         self.folder = runner.folder / "cells" / spec.id
         self.quality = ""
         self._meter: Any = None  # read now and then, before a counter wraps
@@ -134,7 +151,7 @@ class Cell:
 
     def run(self) -> tuple[State, str]:
         self.folder.mkdir(parents=True, exist_ok=True)
-        store.write_json(self.folder / "cell.json", {**_spec_json(self.spec), "hash": self._address()})
+        store.write_json(self.folder / "cell.json", {**self._record(), "hash": self._address()})
         self._status["attempts"] = self._status.get("attempts", 0) + 1
         self._status.setdefault("started", _now())
         self.mark("running", "")
@@ -196,7 +213,7 @@ class Cell:
             store.remove(self.folder / "predictor.partial")
             ledger = Ledger()
             services = self._services(ledger, "search", self.folder / "journal-fit.jsonl")
-            train = plan_train(self.task, self.spec.train_size)
+            train = plan.training_rows(self.runner.tasks, self.spec)
             with self._metered(ledger, "train", services):
                 predictor = strategy.fit(self.task.brief, train, self.task.validation, services)
             partial = self.folder / "predictor.partial"
@@ -240,7 +257,7 @@ class Cell:
             rows.append({**row, "prompt": p.prompt} if p.prompt is not None else row)
         store.write_lines(self.folder / "predictions.jsonl", rows)
         store.write_json(self.folder / "scores.json", found.aggregates)
-        if found.draws is not None:
+        if found.draws is not None and self.spec.fold is None:
             store.write_json(self.folder / "draws.json", found.draws)
         self.quality = f"{task.primary.name} {found.aggregates[task.primary.name]:.3f}"
 
@@ -379,12 +396,24 @@ class Cell:
         scores = [metric.score(e, p, None) for e, p in pairs]
         return metric.aggregate([e for e, _ in pairs], [p for _, p in pairs], scores)
 
+    def _record(self) -> dict[str, Any]:
+        """The specification, and what joins a fold to the others of its cell."""
+        whole = self.runner.tasks[self.spec.task]
+        record = _spec_json(self.spec)
+        if self.spec.fold is not None and isinstance(whole, CrossfitTask):
+            outside = len(self.task.train) + len(self.task.validation)
+            record |= {"joined": self.spec.joined, "folds": len(whole.used), "outside": outside}
+        return record
+
     def _address(self) -> str:
         """Everything that changes this cell's answers; a stored cell with another address is stale."""
         spec, engine = self.spec, self._engine()
         card = engine.describe() if engine is not None else None
+        train = plan.training_rows(self.runner.tasks, spec)
+        chosen = {"train": [e.id for e in train]} if len(train) < len(self.task.train) else {}
         return store.digest(
             {
+                **chosen,
                 "spec": _spec_json(spec),
                 "task": self.runner.task_digest(self.spec.task),
                 "model": [card.name, card.engine, card.digest, card.dtype, card.device] if card else None,
@@ -417,10 +446,6 @@ def stop_rate(finish_reasons: Iterable[str]) -> float | None:
     """
     generated = [reason for reason in finish_reasons if reason != "choices"]
     return sum(reason == "stop" for reason in generated) / len(generated) if generated else None
-
-
-def plan_train(task: Task, size: int) -> Sequence[Example]:
-    return take(task.train, size)
 
 
 def add_documents(folder: Path, task: Task, shown: set[str]) -> None:
@@ -457,6 +482,7 @@ def _spec_json(spec: CellSpec) -> dict[str, Any]:
         "model": spec.model,
         "train_size": spec.train_size,
         "seed": spec.seed,
+        **({"fold": spec.fold} if spec.fold is not None else {}),
     }
 
 

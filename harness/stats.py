@@ -36,8 +36,10 @@ from breakeven.harness._variance import (
     seed_variance,
     variance_of_mean,
 )
+from breakeven.harness.crossfit import Folds, variance_parts
 
 WITHOUT_SEEDS = "excludes seed variance"
+OUT_OF_FOLD = "scored out of fold; widened for shared training rows"
 #: Graded scores from which BCa is taken: with fewer, simulations show t to cover as well or better.
 BCA_FROM = 20
 
@@ -105,6 +107,7 @@ def mean_interval(
     bounds: Bounds = (0.0, 1.0),
     *,
     varies_with_seed: bool = True,
+    folds: Folds | None = None,
 ) -> Interval:
     """The interval of a mean score over items (and seeds), for items and seeds not seen.
 
@@ -114,6 +117,8 @@ def mean_interval(
             sequence is a group of its own.
         bounds: (lowest, highest) possible score; None where it is open.
         varies_with_seed: False for a strategy without chance; one row is then all there is to know.
+        folds: where the items were scored out of fold; their fits share training rows, which widens the
+            interval as `crossfit` says.
 
     The variance of the mean is that of the item means, clustered by group, plus that of the seed means.
     Noise that is neither item nor seed is in both, so the sum errs on the wide side; its degrees of freedom
@@ -132,9 +137,10 @@ def mean_interval(
     notes = [WITHOUT_SEEDS] if len(y) == 1 and varies_with_seed else []
     notes += _group_note(y.shape[1], clusters)
     mean = float(y.mean())
-    variance, df = variance_of_mean(y, clusters)
+    variance, df = variance_of_mean(y, clusters) if folds is None else _out_of_fold(y, folds, groups)
     known = len(clusters) > 1 and variance > 0
-    plain = len(y) == 1 and len(clusters) == y.shape[1]
+    plain = len(y) == 1 and len(clusters) == y.shape[1] and folds is None
+    notes += [OUT_OF_FOLD] if folds is not None else []
     if bounds is None:
         if not known:
             raise ValueError("the scores have no variance (or there is one item or group); give bounds")
@@ -149,7 +155,8 @@ def mean_interval(
         method, (low, high) = "Wilson", wilson_bounds(share, y.size, z_quantile(level))
     elif not known:
         notes.append("scores are all equal, so their variance is bounded, not estimated")
-        method, (low, high) = "Wilson on the range", wilson_bounds(share, len(clusters), z_quantile(level))
+        n = len(clusters) / (folds.factor if folds is not None else 1.0)
+        method, (low, high) = "Wilson on the range", wilson_bounds(share, n, z_quantile(level))
     elif binary:
         effective = min(share * (1 - share) * span**2 / variance, y.size)
         method, (low, high) = (
@@ -185,6 +192,7 @@ def draws_interval(
     *,
     seeds: Sequence[Scores] = (),
     varies_with_seed: bool = True,
+    inflation: float = 1.0,
 ) -> Interval:
     """The percentile bootstrap (Efron 1979) from draws of an aggregate that is no mean, or of a difference.
 
@@ -194,8 +202,11 @@ def draws_interval(
             on a side their variance is added: the bounds move away from the median as standard error and
             Satterthwaite's t against the normal quantile do.
         varies_with_seed: False where chance has no part, so that one seed leaves nothing out.
+        inflation: of the variance, where the items were scored out of fold (`crossfit.variance_inflation`).
     """
     x = np.asarray(values, dtype=float)
+    if inflation != 1.0:
+        x = x.mean() + np.sqrt(inflation) * (x - x.mean())
     low, middle, high = np.quantile(x, [(1 - level) / 2, 0.5, (1 + level) / 2])
     error, df, complete = _with_seeds(x, seeds)
     notes = [] if complete or not varies_with_seed else [WITHOUT_SEEDS]
@@ -256,6 +267,7 @@ def paired_difference(
     bounds: Bounds = (0.0, 1.0),
     *,
     varies_with_seed: tuple[bool, bool] = (True, True),
+    folds: Folds | None = None,
 ) -> Difference:
     """`a` minus `b` on the same items in the same order; the numbers of seeds may differ.
 
@@ -264,6 +276,7 @@ def paired_difference(
         groups, level: as in `mean_interval`.
         bounds: of a score, not of the difference.
         varies_with_seed: of a and of b, as in `mean_interval`.
+        folds: as in `mean_interval`, if either side was scored out of fold.
 
     - 0/1 scores, one seed, no groups: the interval of Bonett and Price (2012), Wald's with one more item won
       and one more lost, and McNemar's exact test.
@@ -289,11 +302,14 @@ def paired_difference(
         notes.insert(0, WITHOUT_SEEDS)
     single = len(left) == len(right) == 1
 
-    if single and binary and span is not None and len(clusters) == items:
+    notes += [OUT_OF_FOLD] if folds is not None else []
+    if single and binary and span is not None and len(clusters) == items and folds is None:
         interval = bonett_price(won, lost, items, span, level, notes)
         return Difference(value, interval, *counts, mcnemar(won, lost).p_exact, "exact McNemar")
 
     parts = [variance_of_mean(d[None, :], clusters)]
+    if folds is not None:
+        parts = variance_parts(d, folds, groups)
     parts += [(seed_variance(y), len(y) - 1.0) for y in (left, right) if len(y) > 1]
     variance, df = satterthwaite(parts)
     known = len(clusters) > 1 and variance > 0
@@ -306,11 +322,11 @@ def paired_difference(
         interval = clipped(value - half, value + half, limits, "t", notes)
     elif span is not None:
         notes.append("all differences are equal, so their variance is bounded, not estimated")
-        n, share = len(clusters), value / span
+        n, share = len(clusters) / (folds.factor if folds is not None else 1.0), value / span
         interval = bonett_price(n * max(share, 0.0), n * max(-share, 0.0), n, span, level, notes)
     else:
         raise ValueError("the differences have no variance (or there is one item or group); give bounds")
-    if known and not single:
+    if known and (not single or folds is not None):
         return Difference(value, interval, *counts, t_p(value / error, df), "t")
     p = sign_flip_p(np.array([d[c].sum() for c in clusters]))
     return Difference(value, interval, *counts, p, "sign-flip permutation")
@@ -387,6 +403,12 @@ def _graded(
             return Interval(*found, "BCa bootstrap", "; ".join(notes))
         notes = [*notes, "BCa cannot be computed on these scores"]
     return clipped(mean - half, mean + half, bounds, "t", notes)
+
+
+def _out_of_fold(y: Floats, folds: Folds, groups: Groups) -> tuple[float, float]:
+    """`variance_of_mean` for scores out of fold."""
+    parts = variance_parts(y, folds, groups)
+    return satterthwaite(parts + ([(seed_variance(y), len(y) - 1.0)] if len(y) > 1 else []))
 
 
 def _group_note(items: int, clusters: Sequence[object]) -> list[str]:

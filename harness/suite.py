@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from breakeven.harness import registry
 from breakeven.harness.economics import Economics
@@ -82,6 +82,22 @@ class Spending(Strict):
     allow_unpriced: bool = False
 
 
+class Evaluate(Strict):
+    """What is scored: the test split, or out of fold every labelled row.
+
+    `crossfit` is the number of folds; `examples` then caps the rows that are scored, about as many a fold.
+    """
+
+    crossfit: int | None = Field(None, ge=2)
+    examples: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _examples_of_folds(self) -> Evaluate:
+        if self.examples is not None and self.crossfit is None:
+            raise ValueError("examples counts with crossfit only: without it, say limits.test of a task")
+        return self
+
+
 class Suite(Strict):
     suite: str
     description: str = ""
@@ -91,6 +107,7 @@ class Suite(Strict):
     seeds: list[int] = Field([0], min_length=1)
     train_sizes: list[int | Literal["all"]] = Field(["all"], min_length=1)
     reference: str = ""
+    evaluate: Evaluate = Evaluate()  # type: ignore[call-arg]
     timing: Timing = Timing()  # type: ignore[call-arg]
     limits: Spending = Spending()  # type: ignore[call-arg]
     economics: Economics = Economics()  # type: ignore[call-arg]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from breakeven.harness import costs, stats
+from breakeven.harness.crossfit import Folds, variance_inflation
 from breakeven.harness.pricing import Pricing, mean_cost
 from breakeven.harness.results import DONE, CellResult, Cost, Results, Row, TaskResult
 
@@ -95,6 +96,25 @@ def scores(cells: Sequence[CellResult], metric: str) -> npt.NDArray[np.float64]:
     return np.array([c.scores(metric) for c in cells], dtype=np.float64)
 
 
+def folds_of(cells: Sequence[CellResult]) -> Folds | None:
+    """How the rows of a strategy were scored out of fold; None where they are a test split."""
+    first = cells[0]
+    return Folds(first.fold_of, first.outside) if first.fold_of else None
+
+
+def folds_of_both(ours: Sequence[CellResult], theirs: Sequence[CellResult]) -> Folds | None:
+    """For a comparison: the folds of whichever side has them; a task's folds are the same for all."""
+    return folds_of(ours) or folds_of(theirs)
+
+
+def _inflation(cells: Sequence[CellResult], task: TaskResult) -> float:
+    """Of the variance of an aggregate that is no mean, judged by its scores."""
+    folds = folds_of(cells)
+    return (
+        1.0 if folds is None else variance_inflation(scores(cells, task.primary.name), folds, _groups(task))
+    )
+
+
 def _quality(task: TaskResult, done: Sequence[CellResult]) -> tuple[float, stats.Interval | None]:
     metric = task.primary
     value = float(np.mean([c.aggregates[metric.name] for c in done]))
@@ -102,11 +122,15 @@ def _quality(task: TaskResult, done: Sequence[CellResult]) -> tuple[float, stats
         draws, seeds = _draws(done), _seeds(done, metric.name)
         if draws is None:
             return value, None
-        return value, stats.draws_interval(draws, seeds=seeds, varies_with_seed=bool(seeds))
+        return value, stats.draws_interval(
+            draws, seeds=seeds, varies_with_seed=bool(seeds), inflation=_inflation(done, task)
+        )
     try:
         seeded = any(c.seed is not None for c in done)
         y = scores(done, metric.name)
-        return value, stats.mean_interval(y, _groups(task), bounds=metric.range, varies_with_seed=seeded)
+        return value, stats.mean_interval(
+            y, _groups(task), bounds=metric.range, varies_with_seed=seeded, folds=folds_of(done)
+        )
     except ValueError:  # an open range and no variance: nothing can be said
         return value, None
 
@@ -123,7 +147,8 @@ def _compared(row: Row, reference: Row, task: TaskResult) -> Row:
         if a is None or b is None or len(a) != len(b):
             return row
         seeds = [*_seeds(ours, metric.name), *_seeds(theirs, metric.name)]
-        interval = stats.draws_interval(a - b, seeds=seeds, varies_with_seed=bool(seeds))
+        wider = max(_inflation(ours, task), _inflation(theirs, task))
+        interval = stats.draws_interval(a - b, seeds=seeds, varies_with_seed=bool(seeds), inflation=wider)
         p, test = stats.draws_p(a - b, seeds=seeds)
         return replace(row, difference_interval=interval, p=p, test=test)
     try:
@@ -133,6 +158,7 @@ def _compared(row: Row, reference: Row, task: TaskResult) -> Row:
             _groups(task),
             bounds=metric.range,
             varies_with_seed=(any(c.seed is not None for c in ours), any(c.seed is not None for c in theirs)),
+            folds=folds_of_both(ours, theirs),
         )
     except ValueError:
         return row
