@@ -26,7 +26,7 @@ class Interval:
     note: str = ""
 
 
-def bonett_price(won: float, lost: float, n: int, span: float, level: float, notes: list[str]) -> Interval:
+def bonett_price(won: float, lost: float, n: float, span: float, level: float, notes: list[str]) -> Interval:
     """Interval for p(won) - p(lost), on scores of range `span` (Bonett and Price 2012)."""
     up, down, total = (won + 1) / (n + 2), (lost + 1) / (n + 2), n + 2
     centre = up - down

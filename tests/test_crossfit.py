@@ -613,3 +613,37 @@ def test_a_paired_difference_is_covered_too(simulated: dict[str, Any]) -> None:
 
 def test_what_learns_nothing_is_covered_on_the_wide_side(simulated: dict[str, Any]) -> None:
     assert coverage(simulated["untaught"], naive=False) >= coverage(simulated["untaught"], naive=True) > 0.93
+
+
+def test_intervals_and_draws_of_scores_out_of_fold_are_wider_by_the_same_factor() -> None:
+    from breakeven.harness import draws, stats
+    from breakeven.harness.crossfit import Folds
+
+    rng = np.random.default_rng(1)
+    graded = rng.beta(2, 2, (1, 200))
+    folds = Folds([i % 5 for i in range(200)], dict.fromkeys(range(5), 160))
+    items, noise = draws.resampled(200, draws=20_000), rng.standard_normal(20_000)
+
+    test_split, out_of_fold = (stats.mean_interval(graded, folds=f) for f in (None, folds))
+    widths = [i.high - i.low for i in (test_split, out_of_fold)]
+    spreads = [draws.spread(graded, items, noise, (0, 1), False, f).std() for f in (None, folds)]
+
+    assert folds.factor == 2.25
+    assert widths[1] / widths[0] == pytest.approx(1.5, rel=0.1)
+    assert spreads[1] / spreads[0] == pytest.approx(1.5, rel=0.1)
+    assert stats.OUT_OF_FOLD in out_of_fold.note
+
+
+def test_a_difference_of_scores_out_of_fold_is_less_sure() -> None:
+    from breakeven.harness import stats
+    from breakeven.harness.crossfit import Folds
+
+    rng = np.random.default_rng(2)
+    a, b = (rng.random((1, 300)) < 0.8).astype(float), (rng.random((1, 300)) < 0.7).astype(float)
+    folds = Folds([i % 5 for i in range(300)], dict.fromkeys(range(5), 240))
+
+    plain, out_of_fold = (stats.paired_difference(a, b, folds=f) for f in (None, folds))
+
+    assert out_of_fold.value == plain.value
+    assert out_of_fold.p > plain.p
+    assert out_of_fold.interval.high - out_of_fold.interval.low > plain.interval.high - plain.interval.low
