@@ -355,6 +355,8 @@ class Cell:
         timed: bool = False,
     ) -> Services:
         runner, engine = self.runner, self._engine()
+        if timed and engine is not None and hasattr(engine, "unshared"):
+            engine = engine.unshared()  # what a request costs alone
         display = runner.display
         answered = tokens = 0
 
