@@ -430,7 +430,13 @@ def _now() -> str:
 
 
 def offline_by_default() -> None:
-    """Keep the libraries from asking the network about what is already here."""
+    """Keep the libraries from asking the network about what is already here, and threads from waiting busily.
+
+    OpenMP's threads spin for milliseconds before they sleep: beside any other process both wait for each
+    other. After 1,000 turns they sleep here; must be set before torch is imported.
+    """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("DO_NOT_TRACK", "1")
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
