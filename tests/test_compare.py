@@ -193,7 +193,9 @@ def test_an_unknown_cost_is_no_change_and_crosses_nothing(a: Path, b: Path) -> N
 
 
 def test_money_in_two_currencies_is_not_compared(a: Path, b: Path) -> None:
-    edit(b / "run.json", lambda i: i.update(currency="EUR"))
+    suite = yaml.safe_load((b / "suite.yaml").read_text())
+    suite["economics"]["currency"] = "EUR"
+    (b / "suite.yaml").write_text(yaml.safe_dump(suite))
     found = row(compared(a, b), "lora")
     assert found.cost == Change()
     assert "costs in USD and EUR are not compared" in found.notes
