@@ -334,7 +334,7 @@ def thresholds(case: Case, choice: int, knobs: Knobs | None = None) -> list[Thre
             crossing = _crossing(lambda x, k=knob: choose(case, turned(at, k, x)), start, sign, choice)  # type: ignore[misc]
             if crossing is not None:
                 where, to = crossing
-                low, high, never = _crossing_draws(case, at, knob, choice, to, where)
+                low, high, never = crossing_draws(case, at, knob, choice, to, where)
                 found.append(Threshold(knob, side, where, to, low, high, never))  # type: ignore[arg-type]
     return found
 
@@ -358,7 +358,7 @@ def _crossing(
     return None
 
 
-def _crossing_draws(
+def crossing_draws(
     case: Case, knobs: Knobs, knob: Knob, choice: int, to: int, near: float
 ) -> tuple[float | None, float | None, float]:
     """95 % interval of where two strategies change places, draw by draw, and the share without a crossing.
@@ -408,7 +408,7 @@ def worth_that_overturns(case: Case, choice: int, knobs: Knobs | None = None) ->
                 near, far = (near, middle) if overturned(middle) else (middle, far)
             to = choose(case, replace(at, value=far))
             valued = replace(at, value=far)
-            low, high, never = _crossing_draws(case, valued, "value", choice, to, far)
+            low, high, never = crossing_draws(case, valued, "value", choice, to, far)
             return Threshold("value", "above", far, to, low, high, never)
         near = far
     return None

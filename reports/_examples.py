@@ -21,9 +21,11 @@ from typing import Any
 
 from markupsafe import Markup
 
+from breakeven.harness import formats as f
+from breakeven.harness.families import family
+from breakeven.harness.labels import is_right
 from breakeven.harness.results import DONE, CellResult, Results, Row, StoredPrediction, TaskResult
-from breakeven.reports import _format as f
-from breakeven.reports._rows import done, family
+from breakeven.reports._rows import done
 
 Text = str | tuple[str, int]
 
@@ -53,14 +55,6 @@ class StaticExample:
     inputs: tuple[tuple[str, str], ...]
     references: tuple[str, ...]
     outputs: tuple[StaticOutput, ...]
-
-
-def is_right(value: float, task: TaskResult) -> bool:
-    """Whether a score of the primary metric counts as correct."""
-    edge = 1e-9
-    return (
-        value >= task.correct_at - edge if task.primary.higher_is_better else value <= task.correct_at + edge
-    )
 
 
 def embedded(results: Results, task: str, position: int) -> Markup:

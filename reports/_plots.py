@@ -12,40 +12,53 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from breakeven.harness import formats as f
+from breakeven.harness.families import Family, family
 from breakeven.harness.results import CellResult, MetricInfo, Row
-from breakeven.reports import _format as f
 from breakeven.reports import _svg as svg
-from breakeven.reports._rows import family, reference_of
+from breakeven.reports._rows import reference_of
 
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """What the x axis shows: a value for each row (None: not known), and how to say it."""
+    """What the x axis shows and how to say it; `zero` heads the column of those that have none of it."""
 
     title: str
-    value: Callable[[Row], float | None]
     say: Callable[[float], str]
     zero: str
-    estimated: Callable[[Row], bool]
 
 
-def cost_axis(rows: Sequence[Row], currency: str) -> Axis:
+@dataclass(frozen=True, slots=True)
+class Dot:
+    """A strategy in a drawing: its place on the x axis (None: not known) and its quality with interval.
+
+    `hollow`: its place rests on an estimate; `chosen`: it is what the verdict takes.
+    """
+
+    label: str
+    family: Family
+    x: float | None
+    quality: float
+    low: float | None
+    high: float | None
+    hollow: bool = False
+    chosen: bool = False
+
+
+def cost_axis(rows: Sequence[Row], currency: str) -> tuple[Axis, list[Dot]]:
     """Cost per 1,000 requests; tokens per request where nothing at all has a price."""
     if any(r.cost_per_1000.value is not None for r in rows):
-        return Axis(
-            "cost per 1,000 requests",
-            lambda r: r.cost_per_1000.value,
-            lambda v: _rounded(f.money(v, currency)),
-            f.money(0, currency),
-            lambda r: r.cost_per_1000.status == "estimated",
-        )
-    return Axis(
-        "tokens per request (no strategy has a price)",
-        lambda r: None if r.input_tokens is None else r.input_tokens + (r.output_tokens or 0),
-        f.count,
-        "none",
-        lambda r: False,
-    )
+        axis = Axis("cost per 1,000 requests", lambda v: rounded(f.money(v, currency)), f.money(0, currency))
+        return axis, [_dot(r, r.cost_per_1000.value, r.cost_per_1000.status == "estimated") for r in rows]
+    axis = Axis("tokens per request (no strategy has a price)", f.count, "none")
+    tokens = [None if r.input_tokens is None else r.input_tokens + (r.output_tokens or 0) for r in rows]
+    return axis, [_dot(r, t, False) for r, t in zip(rows, tokens, strict=True)]
+
+
+def _dot(row: Row, x: float | None, hollow: bool) -> Dot:
+    assert row.quality is not None
+    low, high = (row.interval.low, row.interval.high) if row.interval else (None, None)
+    return Dot(row.label, family(row), x, row.quality, low, high, hollow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,61 +80,98 @@ class Shape:
 #: Beyond so many strategies their names would overlap.
 MOST_NAMES = 10
 
-WIDE = Shape(760, 400, 56, 16, 32, 50, 12.5, 7, 64, "wide")
+WIDE = Shape(670, 400, 56, 16, 32, 50, 12.5, 7, 64, "wide")
 NARROW = Shape(352, 330, 42, 8, 32, 48, 12.5, 4, 40, "narrow")
 
 
 def quality_against_cost(rows: Sequence[Row], metric: MetricInfo, currency: str) -> list[Markup]:
     """The wide and the narrow drawing. Where names have no room, rows are numbered as in the table."""
-    axis = cost_axis(rows, currency)
+    axis, dots = cost_axis(rows, currency)
+    reference = reference_of(rows)
+    at = None if reference is None else reference.quality
+    return scatter(dots, metric, axis, at)
+
+
+def scatter(
+    dots: Sequence[Dot], metric: MetricInfo, axis: Axis, reference: float | None, *, frontier: bool = False
+) -> list[Markup]:
+    """The wide and the narrow drawing of quality against what the axis says.
+
+    Args:
+        reference: the quality at which a line is drawn.
+        frontier: join the dots that no other one beats in both (Pareto).
+    """
     return [
-        _scatter(rows, metric, axis, shape, shape is NARROW or numbered(rows)) for shape in (WIDE, NARROW)
+        _scatter(dots, metric, axis, reference, shape, shape is NARROW or numbered(dots), frontier)
+        for shape in (WIDE, NARROW)
     ]
 
 
-def numbered(rows: Sequence[Row]) -> bool:
+def numbered(rows: Sequence[object]) -> bool:
     """Whether even the wide drawing has no room for names."""
     return len(rows) > MOST_NAMES
 
 
-def _scatter(rows: Sequence[Row], metric: MetricInfo, axis: Axis, shape: Shape, numbered: bool) -> Markup:
-    values = [axis.value(r) for r in rows]
-    low, high = _range(rows, metric)
+def _scatter(
+    dots: Sequence[Dot],
+    metric: MetricInfo,
+    axis: Axis,
+    reference: float | None,
+    shape: Shape,
+    numbered: bool,
+    frontier: bool,
+) -> Markup:
+    low, high = value_range(dots, metric)
     y = svg.linear((low, high), (shape.height - shape.bottom, shape.top))
-    xs, parts = _columns(values, axis, shape)
+    xs, parts = _columns([d.x for d in dots], axis, shape)
     for tick in svg.linear_ticks(low, high, 5):
         parts.append(svg.line(shape.left, y(tick), shape.width - shape.right, y(tick), "grid"))
-        parts.append(svg.text(shape.left - 7, y(tick) + 4, _tick(tick), "tick", "end"))
+        parts.append(svg.text(shape.left - 7, y(tick) + 4, tick_text(tick), "tick", "end"))
     parts.append(svg.text(2, 13, _axis_name(metric), "axis-title"))
     taken: list[svg.Box] = []
-    reference = reference_of(rows)
-    if reference is not None and reference.quality is not None:
-        at = y(reference.quality)
+    if reference is not None:
+        at = y(reference)
         parts.append(svg.line(shape.left, at, shape.width - shape.right, at, "reference-line"))
         taken.append(svg.Box(shape.left, at - 3, shape.width - shape.right, at + 3))
+    if frontier:
+        line = [(xs[i], y(dots[i].quality)) for i in pareto(dots, metric)]
+        parts.append(svg.polyline(line, "pareto"))
     labels = []
-    for number, (row, x) in enumerate(zip(rows, xs, strict=True), 1):
-        assert row.quality is not None
-        at = y(row.quality)
-        if row.interval is not None:
-            y0, y1 = y(row.interval.low), y(row.interval.high)
-            parts.append(svg.line(x, y0, x, y1, f"whisker {family(row)}"))
+    for number, (dot, x) in enumerate(zip(dots, xs, strict=True), 1):
+        at = y(dot.quality)
+        if dot.low is not None and dot.high is not None:
+            y0, y1 = y(dot.low), y(dot.high)
+            parts.append(svg.line(x, y0, x, y1, f"whisker {dot.family}"))
             for end in (y0, y1):
-                parts.append(svg.line(x - 3, end, x + 3, end, f"whisker {family(row)}"))
+                parts.append(svg.line(x - 3, end, x + 3, end, f"whisker {dot.family}"))
             taken.append(svg.Box(x - 3, min(y0, y1), x + 3, max(y0, y1)))
         taken.append(svg.Box(x - 8, at - 8, x + 8, at + 8))
-        labels.append(svg.Label(x, at, str(number) if numbered else _short(row.label)))
-    for row, x in zip(rows, xs, strict=True):
-        assert row.quality is not None
-        parts.append(svg.mark(family(row), x, y(row.quality), hollow=axis.estimated(row)))
+        labels.append(svg.Label(x, at, str(number) if numbered else short(dot.label)))
+    for dot, x in zip(dots, xs, strict=True):
+        if dot.chosen:
+            parts.append(svg.ring(x, y(dot.quality), "chosen"))
+        parts.append(svg.mark(dot.family, x, y(dot.quality), hollow=dot.hollow))
     frame = svg.Box(shape.left, shape.top - 4, shape.width - 2, shape.height - shape.bottom)
     for placed in svg.place(labels, taken, frame, shape.font):
         box, label = placed.box, placed.label
         if placed.far:
             parts.append(svg.line(label.x, label.y, *_nearest(box, label), "leader"))
         parts.append(svg.text(box.x0 + 1, box.y1 - 3.5, label.text, "label"))
-    title = f"{metric.name} against {axis.title} of {len(rows)} strategies; the data is in the table"
+    title = f"{metric.name} against {axis.title} of {len(dots)} strategies; the data is in the table"
     return svg.picture(shape.width, shape.height, title, parts, shape.css)
+
+
+def pareto(dots: Sequence[Dot], metric: MetricInfo) -> list[int]:
+    """Positions of the dots that no other beats in both cost and quality, the cheapest first."""
+    sign = 1.0 if metric.higher_is_better else -1.0
+    known = [(d.x, -sign * d.quality, i) for i, d in enumerate(dots) if d.x is not None]
+    found: list[int] = []
+    best = float("inf")
+    for _, loss, i in sorted(known):
+        if loss < best:
+            best = loss
+            found.append(i)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,12 +242,10 @@ def _apart(x: float, text: str, other_x: float, other: str) -> bool:
     return abs(x - other_x) > svg.CHARACTER * 11.5 * (len(text) + len(other)) / 2 + 6
 
 
-def _range(rows: Sequence[Row], metric: MetricInfo) -> tuple[float, float]:
+def value_range(dots: Sequence[Dot], metric: MetricInfo) -> tuple[float, float]:
     """All intervals with a little air, within the metric's range."""
-    ends = [r.quality for r in rows if r.quality is not None]
-    for r in rows:
-        if r.interval is not None:
-            ends += [r.interval.low, r.interval.high]
+    ends = [d.quality for d in dots]
+    ends += [end for d in dots for end in (d.low, d.high) if end is not None]
     low, high = min(ends), max(ends)
     air = (high - low) * 0.06 or 0.05 * (abs(high) or 1.0)
     low, high = low - air, high + air
@@ -208,11 +256,11 @@ def _range(rows: Sequence[Row], metric: MetricInfo) -> tuple[float, float]:
     return low, high
 
 
-def _tick(value: float) -> str:
+def tick_text(value: float) -> str:
     return f"{value:g}".replace("-", f.MINUS)
 
 
-def _rounded(amount: str) -> str:
+def rounded(amount: str) -> str:
     """`$0.01` of `$0.010`: ticks are round."""
     return re.sub(r"(\.\d*?)0+(?=\D|$)", r"\1", amount).replace(". ", " ").rstrip(".")
 
@@ -221,7 +269,7 @@ def _axis_name(metric: MetricInfo) -> str:
     return metric.name if metric.higher_is_better else f"{metric.name} (lower is better)"
 
 
-def _short(label: str, limit: int = 30) -> str:
+def short(label: str, limit: int = 30) -> str:
     label = f.clean(label)
     return label if len(label) <= limit else f"{label[: limit - 1]}…"
 
@@ -237,7 +285,7 @@ def _nearest(box: svg.Box, label: svg.Label) -> tuple[float, float]:
 def interval_strip(row: Row, rows: Sequence[Row], metric: MetricInfo) -> Markup:
     """A row's quality and interval on the scale that all rows share; the line is the reference."""
     width, height = 132, 18
-    x = svg.linear(_range(rows, metric), (4, width - 4))
+    x = svg.linear(value_range([_dot(r, None, False) for r in rows], metric), (4, width - 4))
     assert row.quality is not None
     parts = [svg.line(2, height / 2, width - 2, height / 2, "grid")]
     reference = reference_of(rows)
@@ -274,7 +322,7 @@ def training_curve(cells: Sequence[CellResult], title: str) -> Markup | None:
     ]
     for tick in svg.linear_ticks(0, tallest, 4):
         parts.append(svg.line(left, y(tick), width - right, y(tick), "grid"))
-        parts.append(svg.text(left - 6, y(tick) + 4, _tick(tick), "tick", "end"))
+        parts.append(svg.text(left - 6, y(tick) + 4, tick_text(tick), "tick", "end"))
     for tick in svg.linear_ticks(0, last, 5):
         if tick == int(tick):
             parts.append(svg.text(x(tick), base + 16, f"{tick:,.0f}", "tick", "middle"))

@@ -10,10 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import BaseModel
+
+from breakeven.harness import formats as f
 from breakeven.harness.ledger import PHASES, Amount, Ledger, Quantity
 from breakeven.harness.pricing import Pricing
 from breakeven.harness.results import DONE, CellResult, Results
-from breakeven.reports import _format as f
 from breakeven.reports._rows import done, not_done
 
 Facts = tuple[tuple[str, str], ...]
@@ -25,11 +27,12 @@ QUANTITIES: tuple[tuple[Quantity, str, str], ...] = (
     ("training_tokens", "training tokens", ""),
     ("embedded_tokens", "embedded tokens", ""),
     ("seconds", "time", "s"),
-    ("flops", "FLOPs", ""),
-    ("joules", "energy", "J"),
     ("bytes", "peak memory or size", "B"),
     ("money", "billed", ""),
 )
+Quantities = Sequence[tuple[Quantity, str, str]]
+#: Those of the appendix.
+EFFORT: tuple[tuple[Quantity, str, str], ...] = (("flops", "FLOPs", ""), ("joules", "energy", "J"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,16 @@ class PriceUsed:
     date: str
     source: str
     note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A setting of the economics, given or assumed."""
+
+    name: str
+    value: str
+    known: str
+    what: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +135,22 @@ def machine(results: Results) -> Facts:
     return tuple(facts)
 
 
-def economics(results: Results) -> Facts:
-    """What the suite says of the deployment; the costs rest on it."""
-    given = results.suite.get("economics") or {}
-    return tuple((k.replace("_", " "), v) for k, v in flat({k: v for k, v in given.items() if v is not None}))
+def economics(results: Results) -> list[Setting]:
+    """What the decision was told of the deployment, with what nobody gave."""
+    return [
+        Setting(name, _setting(value), "assumed" if assumed else "given", what)
+        for name, value, assumed, what in results.economics.settings()
+    ]
+
+
+def _setting(value: Any) -> str:
+    if value is None or value in ("", [], {}):
+        return f.DASH
+    if isinstance(value, BaseModel):
+        value = value.model_dump(mode="json", exclude_none=True)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(f"{k}: {v}" if k else v for k, v in flat(value))
 
 
 def models(results: Results) -> list[tuple[str, Facts]]:
@@ -252,7 +277,7 @@ def unknowns(results: Results) -> list[str]:
         gone = [r.label for r in not_done(results, task) if r.state != "not-applicable"]
         if gone:
             found.append(f"{task}: everything of {f.names(gone)}")
-    for quantity, heading, _ in QUANTITIES:
+    for quantity, heading, _ in (*QUANTITIES, *EFFORT):
         cells = [c for c in results.cells.values() if c.state == DONE]
         missing_in = [c for c in cells if c.ledger.total(quantity).value is None]
         if missing_in:
@@ -279,27 +304,37 @@ def lost(results: Results) -> list[str]:
 # --- ledgers ---------------------------------------------------------------------------------
 
 
-def ledger_of_task(results: Results, task: str) -> LedgerTable:
+def ledger_of_task(results: Results, task: str, quantities: Quantities = QUANTITIES) -> LedgerTable:
     """What each strategy consumed, by phase; the mean over its seeds' cells."""
     lines = []
     for row in done(results, task):
         cells = [c for c in row.cells if c.state == DONE]
         for phase in PHASES:
-            ledgers = [Ledger(list(c.ledger.select(phase))) for c in cells]
+            ledgers = [_only(Ledger(list(c.ledger.select(phase))), quantities) for c in cells]
             if any(ledger.entries for ledger in ledgers):
                 lines.append((row.label, phase, ledgers))
-    return _table(lines)
+    return _table(lines, quantities)
 
 
-def ledger_of_run(results: Results) -> LedgerTable:
+def ledger_of_run(results: Results, quantities: Quantities = QUANTITIES) -> LedgerTable:
     """What the run itself consumed: an artifact that several cells share counts once."""
     counted: set[str] = set()
     mine = Ledger()
     for cell in results.cells.values():
         for part in cell.parts or (cell,):  # every fold, where rows are scored out of fold
             mine.extend(_own(part, counted))
-    lines = [("", phase, [Ledger(list(mine.select(phase)))]) for phase in PHASES]
-    return _table([line for line in lines if line[2][0].entries])
+    lines = [("", phase, [_only(Ledger(list(mine.select(phase))), quantities)]) for phase in PHASES]
+    return _table([line for line in lines if line[2][0].entries], quantities)
+
+
+def effort_of_run(results: Results) -> LedgerTable:
+    """FLOPs and energy of the run itself."""
+    return ledger_of_run(results, EFFORT)
+
+
+def _only(ledger: Ledger, quantities: Quantities) -> Ledger:
+    names = {name for name, _, _ in quantities}
+    return Ledger([e for e in ledger.entries if e.quantity in names])
 
 
 def _own(cell: CellResult, counted: set[str]) -> list[Any]:
@@ -309,9 +344,9 @@ def _own(cell: CellResult, counted: set[str]) -> list[Any]:
     return entries
 
 
-def _table(lines: Sequence[tuple[str, str, Sequence[Ledger]]]) -> LedgerTable:
+def _table(lines: Sequence[tuple[str, str, Sequence[Ledger]]], quantities: Quantities) -> LedgerTable:
     used = [
-        q for q in QUANTITIES if any(e.quantity == q[0] for _, _, ls in lines for x in ls for e in x.entries)
+        q for q in quantities if any(e.quantity == q[0] for _, _, ls in lines for x in ls for e in x.entries)
     ]
     return LedgerTable(
         tuple(heading for _, heading, _ in used),

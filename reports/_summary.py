@@ -8,13 +8,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from breakeven.harness import cases, evidence, wording
+from breakeven.harness import formats as f
+from breakeven.harness.decision import Case
+from breakeven.harness.evidence import text
+from breakeven.harness.families import family
 from breakeven.harness.ledger import PHASES
+from breakeven.harness.pairs import lever_pairs
 from breakeven.harness.results import DONE, CellResult, Cost, MetricInfo, Results, Row
 from breakeven.harness.stats import Interval
-from breakeven.reports import _format as f
 from breakeven.reports import _provenance
-from breakeven.reports._findings import answer, effect
-from breakeven.reports._rows import best, done, family, lever_pairs, reference_of, standing
+from breakeven.reports._rows import best, done, reference_of, standing
 
 Facts = dict[str, Any]
 
@@ -90,8 +94,7 @@ def run_facts(results: Results) -> Facts:
 
 def task_facts(results: Results, name: str) -> Facts:
     """A task: its data, what came out in words and in rows, what each lever did, every cell's consumption."""
-    task, pairs = results.tasks[name], lever_pairs(results, name)
-    found = answer(results, name, pairs)
+    task = results.tasks[name]
     return {
         "description": task.description,
         "licence": task.licence,
@@ -103,8 +106,7 @@ def task_facts(results: Results, name: str) -> Facts:
         "duplicates": dict(task.duplicates),
         "cut": dict(task.cut),
         "hash": task.hash,
-        "answer": {"kind": found.lead.kind, "text": found.lead.text},
-        "facts": [{"kind": fact.kind, "text": fact.text} for fact in found.facts],
+        "verdict": _verdict(results, name),
         "rows": [row_facts(results, name, row) for row in results.tables[name]],
         "levers": [
             {
@@ -114,11 +116,86 @@ def task_facts(results: Results, name: str) -> Facts:
                 "difference": pair.difference.value,
                 "low": pair.difference.interval.low,
                 "high": pair.difference.interval.high,
-                "effect": effect(pair, task),
+                "effect": pair.effect(task.primary),
             }
-            for pair in pairs
+            for pair in lever_pairs(results, name)
         ],
         "cells": [_cell(c) for c in results.cells_of(name)],
+    }
+
+
+def _verdict(results: Results, name: str) -> Facts:
+    """The decision in words and numbers; strategies by their labels."""
+    case = cases.of_task(results, name)
+    if case is None:
+        return _words(wording.nothing_done(results, name))
+    told = wording.told(case, evidence.of_task(results, name, case))
+    verdict = told.verdict
+    assert verdict is not None
+    labels = [c.label for c in case.candidates]
+
+    def called(i: int | None) -> str | None:
+        return None if i is None else labels[i]
+
+    flips = told.flipped
+    return {
+        **_words(told),
+        "kind": verdict.kind,
+        "mode": verdict.mode,
+        "choice": called(verdict.choice),
+        "confidence": verdict.confidence,
+        "runner_up": called(verdict.rival),
+        "optimism": verdict.optimism,
+        "worth_of_testing": verdict.worth_of_testing,
+        "requests_per_month": case.knobs.requests,
+        "horizon_months": case.knobs.months,
+        "value_per_correct": case.knobs.value,
+        "left_out": {labels[i]: list(why) for i, why in case.dropped.items()},
+        "strategies": {label: _owned(case, i) for i, label in enumerate(labels)},
+        "best": dict(zip(labels, verdict.best, strict=True)),
+        "regret": dict(zip(labels, verdict.regret, strict=True)),
+        "thresholds": [
+            {"knob": x.knob, "side": x.side, "at": x.at, "to": called(x.to), "low": x.low, "high": x.high,
+             "never": x.never}
+            for x in (flips.thresholds if flips else ())
+        ],
+        "break_even": [
+            {"strategy": called(x.other), "cheaper": [list(v) for v in x.volumes.intervals], "low": x.low,
+             "high": x.high, "never": x.never, "shown_no_worse": x.proven}
+            for x in (flips.break_evens if flips else ())
+        ],
+    }  # fmt: skip
+
+
+def _owned(case: Case, i: int) -> Facts:
+    """What a strategy costs, in the run's currency."""
+    own, economics, knobs = case.candidates[i].ownership, case.economics, case.knobs
+    known = own.known
+    return {
+        "correct": float(case.draws.worth_mean[i]),
+        "no_worse": float(case.not_worse[i]),
+        "cash_now": own.cash_now(knobs) if known else None,
+        "first_month": own.month(economics, knobs) if known else None,
+        "year_one": own.year_one(economics, knobs) if known else None,
+        "horizon": case.cost(i, knobs) if known else None,
+        "lines": [
+            {"what": x.what, "when": x.when, "scales_with": x.part, "value": x.value, "known": x.known,
+             "source": x.source}
+            for x in own.lines
+        ],
+    }  # fmt: skip
+
+
+def _words(told: wording.Told) -> Facts:
+    return {
+        "question": told.question,
+        "answer": told.answer,
+        "text": text(told.lead),
+        "basis": text(told.basis),
+        **{
+            head.lower().replace(" ", "_") + "_sentences": [text(s) for s in sentences]
+            for head, sentences in told.sections()
+        },
     }
 
 

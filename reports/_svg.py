@@ -2,7 +2,7 @@
 
 Everything is placed in user units that equal CSS pixels at natural size; colours come from the page's style
 sheet by class, so that one drawing serves light, dark and print. Presentation attributes only: the page's
-content security policy forbids inline styles.
+content security policy forbids inline styles. reports/templates/figures.js draws the same on the page.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from breakeven.reports._rows import Family
+from breakeven.harness.families import Family
 
 #: Width of a character of the page's font, as a share of its size; a little more than the average.
 CHARACTER = 0.58
+#: A label that another point is nearer to, or nearly, would be taken for that one's.
+MISTAKEN, CLEAR = 250.0, 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,10 @@ class Box:
         width = min(self.x1, other.x1) - max(self.x0, other.x0)
         height = min(self.y1, other.y1) - max(self.y0, other.y0)
         return width * height if width > 0 and height > 0 else 0.0
+
+    def distance(self, x: float, y: float) -> float:
+        """From the nearest point of the rectangle."""
+        return math.hypot(max(self.x0 - x, 0.0, x - self.x1), max(self.y0 - y, 0.0, y - self.y1))
 
     def outside(self, frame: Box) -> float:
         """How far it sticks out of a frame."""
@@ -66,8 +72,8 @@ def linear_ticks(low: float, high: float, wanted: int = 5) -> list[float]:
 
 
 def log_ticks(low: float, high: float, wanted: int = 6) -> list[float]:
-    """Powers of ten within [low, high]; with 2 and 5 between them where there is room."""
-    for factors in ((1, 2, 5), (1, 3), (1,)):
+    """Powers of ten within [low, high], with as many round values between them as there is room for."""
+    for factors in ((1, 2, 3, 4, 5, 6, 7, 8, 9), (1, 2, 3, 5), (1, 2, 5), (1, 3), (1,)):
         ticks = _log_ticks(low, high, factors)
         if len(ticks) <= wanted:
             return ticks
@@ -84,7 +90,7 @@ def _log_ticks(low: float, high: float, factors: Sequence[int]) -> list[float]:
 
 
 def mark(family: Family, x: float, y: float, size: float = 5.5, hollow: bool = False) -> Markup:
-    """The shape of a family: square, circle, diamond, triangle, star. Hollow: rests on an estimate."""
+    """The shape of a family: square, circle, diamond, triangle (up, down), star."""
     css = f"mark {family}{' hollow' if hollow else ''}"
     if family == "prompting":
         return Markup(f'<circle class="{css}" cx="{x:.1f}" cy="{y:.1f}" r="{size:.1f}"/>')
@@ -93,12 +99,13 @@ def mark(family: Family, x: float, y: float, size: float = 5.5, hollow: bool = F
 
 def _corners(family: Family, x: float, y: float, size: float) -> str:
     corners, turn, inner = {
+        "given": (3, math.pi, 1.0),
         "no-model": (4, math.pi / 4, 1.0),
         "retrieval": (4, 0.0, 1.0),
         "tuned": (3, 0.0, 1.0),
         "tuned-retrieval": (10, 0.0, 0.48),
     }[family]
-    grow = {"no-model": 1.25, "retrieval": 1.25, "tuned": 1.3, "tuned-retrieval": 1.45}[family]
+    grow = {"given": 1.3, "no-model": 1.25, "retrieval": 1.25, "tuned": 1.3, "tuned-retrieval": 1.45}[family]
     points = []
     for i in range(corners):
         radius = size * grow * (inner if i % 2 else 1.0)
@@ -122,6 +129,15 @@ def text(x: float, y: float, content: str, css: str = "", anchor: str = "start")
 
 def line(x0: float, y0: float, x1: float, y1: float, css: str) -> Markup:
     return Markup(f'<line class="{css}" x1="{x0:.1f}" y1="{y0:.1f}" x2="{x1:.1f}" y2="{y1:.1f}"/>')
+
+
+def polyline(points: Iterable[tuple[float, float]], css: str) -> Markup:
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    return Markup(f'<polyline class="{css}" points="{path}"/>')
+
+
+def ring(x: float, y: float, css: str) -> Markup:
+    return Markup(f'<circle class="{css}" cx="{x:.1f}" cy="{y:.1f}" r="10.0"/>')
 
 
 def picture(width: float, height: float, title: str, parts: Iterable[Markup], css: str = "") -> Markup:
@@ -167,12 +183,18 @@ def place(labels: Sequence[Label], taken: Sequence[Box], frame: Box, size: float
     for _ in range(3):
         for i in order:
             others = [box for j, (box, _) in chosen.items() if j != i]
-            chosen[i] = _best_place(labels[i], taken, others, frame, size)
+            points = [(o.x, o.y) for j, o in enumerate(labels) if j != i]
+            chosen[i] = _best_place(labels[i], taken, others, points, frame, size)
     return [Placed(label, *chosen[i]) for i, label in enumerate(labels)]
 
 
 def _best_place(
-    label: Label, taken: Sequence[Box], others: Sequence[Box], frame: Box, size: float
+    label: Label,
+    taken: Sequence[Box],
+    others: Sequence[Box],
+    points: Sequence[tuple[float, float]],
+    frame: Box,
+    size: float,
 ) -> tuple[Box, bool]:
     best: tuple[float, Box, bool] | None = None
     for penalty, far, box in _places(label, size):
@@ -181,6 +203,7 @@ def _best_place(
             + 100 * box.outside(frame)
             + 2 * sum(box.overlap(o) for o in taken)
             + 8 * sum(box.overlap(o) for o in others)
+            + MISTAKEN * sum(box.distance(*p) < box.distance(label.x, label.y) + CLEAR for p in points)
         )
         if best is None or cost < best[0]:
             best = cost, box, far

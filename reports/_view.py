@@ -11,26 +11,17 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
+from breakeven.harness import formats as f
+from breakeven.harness import labels, wording
+from breakeven.harness.checklist import Item, checklist
+from breakeven.harness.families import FAMILY_WORDS, Family, family, pulls
+from breakeven.harness.pairs import LEVER_WORDS, LeverPair, lever_pairs
 from breakeven.harness.results import CellResult, Cost, Results, Row, TaskResult
-from breakeven.reports import _format as f
-from breakeven.reports import _plots, _svg
-from breakeven.reports._findings import Answer, answer, effect
-from breakeven.reports._provenance import LedgerTable, ledger_of_task
-from breakeven.reports._rows import (
-    FAMILY_WORDS,
-    LEVER_WORDS,
-    Family,
-    LeverPair,
-    Standing,
-    best,
-    done,
-    family,
-    lever_pairs,
-    not_done,
-    pulls,
-    reference_of,
-    standing,
-)
+from breakeven.harness.wording import Told
+from breakeven.reports import _plots, _svg, _verdict
+from breakeven.reports._provenance import EFFORT, LedgerTable, ledger_of_task
+from breakeven.reports._rows import Standing, best, done, not_done, reference_of, standing
+from breakeven.reports._verdict import VerdictView
 
 STANDING_WORDS: dict[Standing, str] = {
     "better": "better than the reference beyond the interval",
@@ -47,6 +38,8 @@ STANDING_SIGNS: dict[Standing, str] = {
     "none": "",
 }
 EFFECT_WORDS = {"better": "helps", "worse": "hurts", "undecided": "undecided"}
+#: Labels in the table of the worst ones.
+WORST = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +126,9 @@ class TaskView:
 
     name: str
     task: TaskResult
-    answer: Answer
+    told: Told
+    decision: VerdictView | None
+    checklist: tuple[Item, ...]
     rows: tuple[RowView, ...]
     missing: tuple[MissingView, ...]
     notes: tuple[str, ...]
@@ -152,7 +147,10 @@ class TaskView:
     prompts: tuple[PromptView, ...]
     other_metrics: tuple[str, ...]
     other_values: tuple[tuple[str, tuple[str, ...]], ...]
+    label_heads: tuple[str, ...]
+    label_rows: tuple[tuple[str, str, tuple[str, ...]], ...]
     ledger: LedgerTable
+    effort: LedgerTable
 
 
 @dataclass
@@ -171,16 +169,20 @@ class FootNotes:
 def view(results: Results, name: str) -> TaskView:
     """The view of a task."""
     task, rows, notes = results.tasks[name], done(results, name), FootNotes()
-    pairs = lever_pairs(results, name)
+    decision = _verdict.view(results, name)
     top = best(rows, task.primary)
     lines = tuple(_row(r, i, rows, top, task, results.currency, notes) for i, r in enumerate(rows, 1))
     reference = reference_of(rows)
     unpriced = [r for r in rows if r.cost_per_1000.value is None]
     trainings = (_training(r, name) for r in rows)
+    unpriced_all = bool(rows) and decision is not None and not decision.quality_plots
+    choice = decision.told.verdict.choice if decision and decision.told.verdict else None
     return TaskView(
         name=name,
         task=task,
-        answer=answer(results, name, pairs),
+        told=decision.told if decision else wording.nothing_done(results, name),
+        decision=decision,
+        checklist=checklist(results, name, decision.case) if decision else (),
         rows=lines,
         missing=tuple(_missing(r) for r in not_done(results, name)),
         notes=tuple(notes.texts),
@@ -189,19 +191,28 @@ def view(results: Results, name: str) -> TaskView:
         against="tokens" if rows and len(unpriced) == len(rows) else "cost",
         numbered=_plots.numbered(rows),
         hollow=any(r.cost_per_1000.status == "estimated" for r in rows),
-        plots=tuple(_plots.quality_against_cost(rows, task.primary, results.currency)) if rows else (),
+        plots=tuple(_plots.quality_against_cost(rows, task.primary, results.currency))
+        if unpriced_all
+        else (),
         families=tuple(
             (_svg.symbol(k), FAMILY_WORDS[k]) for k in FAMILY_WORDS if any(family(r) == k for r in rows)
         ),
         estimated=any("≈" in x for r in lines for x in (r.cost, r.one_off)),
         methods=f.names(list(dict.fromkeys(r.interval.method for r in rows if r.interval is not None))),
-        levers=tuple(_lever(p, task) for p in pairs),
+        levers=tuple(_lever(p, task) for p in lever_pairs(results, name)),
         trainings=tuple(t for t in trainings if t is not None),
         retrievals=tuple(_retrieval(r, task) for r in rows if pulls(r, "context")),
         prompts=tuple(_prompts(rows)),
         other_metrics=tuple(m.name for m in task.metrics[1:]),
         other_values=tuple((f.clean(r.label), _others(r, task)) for r in rows),
+        label_heads=tuple(f.clean(r.label) for r in rows) if task.choices is not None else (),
+        label_rows=tuple(
+            _labels(
+                rows, task, decision.case.candidates[choice].label if decision and choice is not None else ""
+            )
+        ),
         ledger=ledger_of_task(results, name),
+        effort=ledger_of_task(results, name, EFFORT),
     )
 
 
@@ -274,7 +285,7 @@ def _lever(pair: LeverPair, task: TaskResult) -> LeverView:
         f.signed_interval(d.interval.low, d.interval.high, task.primary),
         d.won,
         d.lost,
-        EFFECT_WORDS[effect(pair, task)],
+        EFFECT_WORDS[pair.effect(task.primary)],
     )
 
 
@@ -341,6 +352,16 @@ def _prompts(rows: Sequence[Row]) -> Iterator[PromptView]:
                 (f.clean(str(m.get("role", ""))), f.plain(m.get("content", ""))[:6000]) for m in prompt
             )
             yield PromptView(f.clean(row.label), messages)
+
+
+def _labels(rows: Sequence[Row], task: TaskResult, choice: str) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    """(label, its test examples, right answers of each strategy) of the labels the choice errs most on."""
+    if not rows or task.choices is None:
+        return
+    chosen = next((r for r in rows if r.label == choice), rows[0])
+    shares = [{x.label: x.right for x in labels.by_label(r, task)} for r in rows]
+    for x in labels.by_label(chosen, task)[:WORST]:
+        yield f.clean(x.label), f"{x.examples:,}", tuple(f.percent(s[x.label]) for s in shares)
 
 
 def _others(row: Row, task: TaskResult) -> tuple[str, ...]:

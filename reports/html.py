@@ -1,8 +1,8 @@
 """The report as one self-contained HTML file: opened from disk, no network, no library.
 
-The page is `templates/report.html` over the views of `_view`; its script only filters and pages the examples,
-so that tables and figures are there without it. A content security policy forbids everything but the page's
-own style and script, by their hashes.
+The page is `templates/report.html` over the views of `_view`. Verdict, tables and figures are there without
+its script, which decides again when a reader turns a knob, and filters and pages the examples. A content
+security policy forbids everything but the page's own style and script, by their hashes.
 """
 
 from __future__ import annotations
@@ -14,37 +14,43 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from breakeven.harness import formats as f
+from breakeven.harness.evidence import Name
 from breakeven.harness.results import DONE, Results
+from breakeven.harness.wording import RULE
 from breakeven.reports import _examples, _provenance
-from breakeven.reports import _format as f
-from breakeven.reports._findings import Name
 from breakeven.reports._rows import standing
 from breakeven.reports._view import STANDING_SIGNS, STANDING_WORDS, TaskView, view
 
 TEMPLATES = Path(__file__).with_name("templates")
+#: The page's script, in this order; the last part only where examples are shown.
+SCRIPTS = ("decision.js", "flips.js", "wording.js", "figures.js", "verdict.js")
 #: Examples of each task that are shown without JavaScript.
 STATIC_EXAMPLES = 10
 
 
 def html(results: Results, *, examples: bool = True) -> str:
     """The page. Without `examples` it holds no text of the test data and no outputs."""
-    style, script = (
-        Markup((TEMPLATES / name).read_text(encoding="utf-8")) for name in ("report.css", "report.js")
-    )
+    style = Markup((TEMPLATES / "report.css").read_text(encoding="utf-8"))
+    parts = (*SCRIPTS, "examples.js") if examples else SCRIPTS
+    script = Markup("\n").join(Markup((TEMPLATES / name).read_text(encoding="utf-8")) for name in parts)
     tasks = [view(results, name) for name in results.tasks]
     page = _environment().get_template("report.html")
     return page.render(
         results=results,
         title=_title(results),
         asked=_asked(results),
+        when=f.date(str(results.info.get("finished") or results.info.get("created") or "")[:10]),
+        changed=results.changes,
+        rule=RULE,
         description=f.clean(str(results.suite.get("description") or "")),
         priced_seconds=_priced_seconds(results),
         unfinished=_unfinished(results),
         tasks=tasks,
         overview=_overview(results, tasks),
         style=style,
-        script=script if examples else Markup(""),
-        policy=_policy(style, script if examples else None),
+        script=script,
+        policy=_policy(style, script),
         examples=[_examples.embedded(results, t.name, i) for i, t in enumerate(tasks)] if examples else [],
         static={t.name: list(_examples.static(results, t.name, STATIC_EXAMPLES)) for t in tasks}
         if examples
@@ -69,18 +75,18 @@ def _environment() -> Environment:
     return environment
 
 
-def _policy(style: str, script: str | None) -> str:
+def _policy(style: str, script: str) -> str:
     """Nothing may be loaded or sent; the page's own style and script run by their hashes."""
-    parts = [
-        "default-src 'none'",
-        f"style-src '{_hash(style)}'",
-        "img-src data:",
-        "base-uri 'none'",
-        "form-action 'none'",
-    ]
-    if script is not None:
-        parts.insert(1, f"script-src '{_hash(script)}'")
-    return "; ".join(parts)
+    return "; ".join(
+        (
+            "default-src 'none'",
+            f"script-src '{_hash(script)}'",
+            f"style-src '{_hash(style)}'",
+            "img-src data:",
+            "base-uri 'none'",
+            "form-action 'none'",
+        )
+    )
 
 
 def _hash(text: str) -> str:
@@ -88,34 +94,33 @@ def _hash(text: str) -> str:
 
 
 def _title(results: Results) -> str:
-    use_case = (results.suite.get("economics") or {}).get("use_case")
-    return f.clean(str(use_case)) if use_case else "Prompt, retrieve or fine-tune?"
+    use_case = results.economics.use_case
+    return f.clean(use_case) if use_case else "Prompt, retrieve or fine-tune?"
 
 
 def _asked(results: Results) -> str:
-    """What the run was asked, in one sentence."""
+    """What was compared, in one sentence."""
     strategies = len({c.strategy for c in results.cells.values()})
     cards = (results.info.get("models") or {}).values()
     models = list(dict.fromkeys(str(c.get("name", "?")) for c in cards))
     sizes = [len(t.test) for t in results.tasks.values()]
     seeds = results.suite.get("seeds") or []
     with_model = f" with {f.names(models)}" if models else ""
-    questions = f"{f.plural(sum(sizes), 'test example')}"
+    tasks = f"on {f.plural(len(sizes), 'task')}, " if len(sizes) > 1 else ""
     return f.clean(
-        f"Which of {f.plural(strategies, 'strategy', 'strategies')}{with_model} answers "
-        f"{f.plural(len(sizes), 'task')} best, and what does each cost? Asked on the same {questions} "
-        f"for all, {f.plural(max(len(seeds), 1), 'seed')}."
+        f"{f.plural(strategies, 'strategy', 'strategies')}{with_model} {tasks}on the same "
+        f"{f.plural(sum(sizes), 'test example')} for all, {f.plural(max(len(seeds), 1), 'seed')}."
     )
 
 
 def _priced_seconds(results: Results) -> str:
     """How a request is priced whose tokens nobody bills."""
-    economics = results.suite.get("economics") or {}
+    economics = results.economics
     passes = [(c.timing or {}).get("concurrent") for c in results.cells.values()]
     concurrency = {p["concurrency"] for p in passes if p}
-    if not concurrency or not economics.get("hardware"):
+    if not concurrency:
         return ""
-    machine, used = f.clean(str(economics["hardware"])), f.share(float(economics.get("utilisation", 0.5)))
+    machine, used = f.clean(economics.hardware), f.share(economics.utilisation)
     return (
         "Where nobody bills tokens, a request costs its seconds, "
         f"{f.plural(max(concurrency), 'request')} at once, on {machine} used {used} of the time."

@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from xml.etree import ElementTree as xml
 
+from breakeven.harness import formats as f
 from breakeven.harness.results import DONE, MetricInfo, Results, Row
-from breakeven.reports import _format as f
 from breakeven.reports._summary import row_facts
 
 #: Characters that XML 1.0 cannot hold, not even escaped; `_format.clean` leaves only these of them.

@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from breakeven.harness import formats as f
+from breakeven.harness.evidence import Name, Sentence
 from breakeven.harness.results import Results
-from breakeven.reports import _format as f
-from breakeven.reports._findings import Name, Sentence
 from breakeven.reports._provenance import place
 from breakeven.reports._view import STANDING_SIGNS, RowView, TaskView, view
 
@@ -35,10 +35,14 @@ def _task(t: TaskView) -> Iterator[str]:
     metric = t.task.primary
     yield f"## {escaped(t.name)}"
     yield ""
-    yield f"**{_sentence(t.answer.lead.sentence)}**"
+    yield f"**{escaped(t.told.question)} {_sentence(t.told.lead)}**"
     yield ""
-    if t.answer.facts:
-        yield from (f"- {_sentence(fact.sentence)}" for fact in t.answer.facts)
+    if t.told.basis:
+        yield _sentence(t.told.basis)
+        yield ""
+    said = [(head, s) for head, sentences in t.told.sections() for s in sentences]
+    yield from (f"- *{head}:* {_sentence(s)}" for head, s in said)
+    if said:
         yield ""
     if t.rows:
         arrow = "↑" if metric.higher_is_better else "↓"

@@ -17,6 +17,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 sys.path.insert(0, str(Path(__file__).parent))  # helpers beside the tests: openai_server, run_fixture
 
+from browsing import browser  # noqa: F401 - a fixture
+
 
 @dataclass(frozen=True)
 class Said:

@@ -11,7 +11,7 @@ import pytest
 from run_fixture import write_run
 from run_fixture_data import HOSTILE
 
-from breakeven.harness import registry
+from breakeven.harness import registry, wording
 from breakeven.harness.results import Results, load
 from breakeven.reports.csv import csv
 from breakeven.reports.json import json as as_json
@@ -71,7 +71,18 @@ def test_json_rows_are_those_of_the_csv(results: Results) -> None:
 
 def test_json_says_what_came_out_in_words(results: Results) -> None:
     task = json.loads(as_json(results))["tasks"]["handbook_qa"]
-    assert task["answer"]["text"].startswith("rag+lora scored best: 0.")
+    verdict = task["verdict"]
+    assert verdict["question"] == "Should we fine-tune handbook_qa?"
+    assert verdict["text"].startswith(verdict["answer"])
+    assert f"{verdict['choice']}, with token_f1 0." in verdict["text"]
+
+
+def test_json_has_the_numbers_of_the_decision(results: Results) -> None:
+    verdict = json.loads(as_json(results))["tasks"]["handbook_qa"]["verdict"]
+    assert set(verdict["best"]) == set(verdict["strategies"])
+    assert sum(verdict["best"].values()) == pytest.approx(1.0)
+    lines = verdict["strategies"]["rag"]["lines"]
+    assert {"what", "when", "scales_with", "value", "known", "source"} == set(lines[0])
 
 
 def test_json_has_every_output_word_for_word(hostile: Results) -> None:
@@ -106,6 +117,16 @@ def test_markdown_shows_quality_with_its_interval(results: Results) -> None:
     row = next(r for r in results.tables["handbook_qa"] if r.strategy == "rag")
     assert row.interval is not None
     assert f"| rag | {row.quality:.3f} | {row.interval.low:.3f}–{row.interval.high:.3f} |" in md(results)
+
+
+def test_markdown_begins_each_task_with_the_verdict(results: Results) -> None:
+    for name in results.tasks:
+        told = wording.of_task(results, name)
+        assert f"**{told.question} {told.answer}" in md(results)
+
+
+def test_markdown_says_what_would_overturn_it(results: Results) -> None:
+    assert md(results).count("- *Flips:* ") >= len(results.tasks)
 
 
 def test_markdown_says_what_failed_and_why(results: Results) -> None:

@@ -151,7 +151,8 @@ def test_without_examples_the_page_holds_no_text_of_the_test_data(tmp_path: Path
     results = made(tmp_path)
     page = html(results, examples=False)
     assert not any(str(v) in page for t in results.tasks.values() for v in t.test[0].input.values())
-    assert "<script" not in page
+    assert 'id="examples-' not in page
+    assert 'id="case-0"' in page
 
 
 # --- what is said ----------------------------------------------------------------------------
@@ -163,9 +164,63 @@ def test_every_table_has_a_caption_and_scoped_headings(plain: str) -> None:
     assert all(a.get("scope") for a in page.all("th"))
 
 
-def test_each_task_has_its_answer_in_words(plain: str) -> None:
-    text = Page(plain).text()
-    assert text.count("scored best: 0.") == 3
+def test_each_task_has_its_question_and_answer_in_words(plain: str) -> None:
+    asked = Page(plain).text("h2")
+    assert "Should we fine-tune support_intents?" in asked
+    assert "Should we fine-tune handbook_qa?" in asked
+    assert "What should answer recipe_ingredients?" in asked  # nothing that was tuned has a result
+    answers = re.findall(r'data-role="headline"><b class="answer [a-z-]*">([A-Z ]*)</b>', plain)
+    assert len(answers) == 3
+    assert set(answers) <= {"YES", "NO", "UNDECIDED", ""}
+
+
+def test_several_tasks_have_an_overview_with_a_line_for_each(plain: str) -> None:
+    lines = re.findall(r'<tr role="row" data-overview="(\d)">', plain)
+    assert lines == ["0", "1", "2"]
+
+
+def test_one_task_needs_no_overview(tmp_path: Path) -> None:
+    assert "data-overview" not in html(made(tmp_path, tasks=["handbook_qa"])).split("<script>")[0]
+
+
+def test_every_cost_line_says_what_it_rests_on_and_what_is_assumed(plain: str) -> None:
+    lines = [re.sub(r"(<[^>]+>)+", "|", row) for row in re.findall(r"<tr>(.*?)</tr>", plain)]
+    assert "|writing the prompt|up front|$240|$240|assumed|4 h x 60 USD an hour|" in lines
+    assert any(
+        re.match(r"\|machine time\|each request\|\$[\d.]+\|\$[\d.]+\|estimated\|[\d.]+ s x", x) for x in lines
+    )
+
+
+def test_every_setting_of_the_economics_is_shown_with_whether_it_was_given(plain: str) -> None:
+    rows = dict(re.findall(r"<th scope=\"row\"><code>([\w.]+)</code>.*?<span class=\"known (\w+)\">", plain))
+    assert rows["requests_per_month"] == "given"
+    assert rows["people.hourly_rate"] == "assumed"
+    assert rows["margin"] == "assumed"
+
+
+def test_flops_and_joules_are_in_the_appendix_and_nowhere_else(plain: str) -> None:
+    before, after = plain.split('id="appendix"')
+    assert "FLOPs</th>" not in before
+    assert "FLOPs</th>" in after
+
+
+def test_changed_settings_are_said_at_the_top(tmp_path: Path) -> None:
+    page = html(load(write_run(tmp_path), changes=["requests_per_month=2e6"]))
+    assert "Priced again with requests_per_month=2e6." in Page(page).text("header")
+    assert "2,000,000" in Page(page).text("output")
+
+
+def test_a_run_without_any_price_still_has_a_report_without_knobs(tmp_path: Path) -> None:
+    run = write_run(tmp_path, tasks=["support_intents"], failing=False)
+    info = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    suite = (run / "suite.yaml").read_text(encoding="utf-8").replace("hardware: cpu-2", "hardware: nobody-s")
+    (run / "suite.yaml").write_text(suite, encoding="utf-8")
+    (run / "run.json").write_text(json.dumps(info | {"price_book": {}}), encoding="utf-8")
+    page = html(load(run))
+    assert "NOT KNOWN" in Page(page).text("p")
+    assert "tokens per request (no strategy has a price)" in Page(page).text("svg")
+    assert Page(page).all("input") != []
+    assert not any(a.get("type") == "range" for a in Page(page).all("input"))
 
 
 def test_a_strategy_that_failed_is_shown_with_its_reason(plain: str) -> None:

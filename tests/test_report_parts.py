@@ -12,10 +12,10 @@ import pytest
 from run_fixture import write_run
 from run_fixture_data import HOSTILE
 
+from breakeven.harness import formats as f
 from breakeven.harness.results import Cost, MetricInfo, Row, load
 from breakeven.harness.stats import Interval
 from breakeven.reports import _examples, _plots, _provenance, _svg
-from breakeven.reports import _format as f
 
 ACCURACY = MetricInfo("accuracy", (0.0, 1.0), True, True)
 BLEU = MetricInfo("bleu", (0.0, 100.0), True, False)

@@ -1,7 +1,9 @@
 """Numbers and texts as a reader sees them: one function for each kind of quantity.
 
 Units are chosen here and nowhere else, so that every report says the same number in the same way. Texts
-from data or a model pass through `clean`, which leaves nothing that could not be written as UTF-8.
+from data or a model pass through `clean`, which leaves nothing that could not be written as UTF-8. What the
+page of a report says again when its reader turns a knob (money, volumes, shares, ratios) has its twin in
+reports/templates/wording.js.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import math
 import re
 from collections.abc import Mapping
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from breakeven.harness.results import MetricInfo
@@ -118,21 +121,21 @@ def _signless(text: str) -> str:
 
 
 def money(value: float | None, currency: str) -> str:
-    """At least two significant digits, whole cents from 1 up: `$0.00034`, `$0.12`, `$12.30`, `$1,847`."""
+    """At least two digits that matter, cents below 100: `$0.00034`, `$0.12`, `$12.30`, `$243`, `$1,847`."""
     if value is None:
         return UNKNOWN
     symbol, unit = SYMBOLS.get(currency, ""), "" if currency in SYMBOLS else f" {currency}"
     amount = abs(value)
     if amount == 0:
         digits = "0"
-    elif amount >= 1000:
+    elif amount >= 99.995:
         digits = f"{amount:,.0f}"
     elif amount >= 1:
         digits = f"{amount:.2f}"
     elif amount < 5e-7:
         return f"under {symbol}0.000001{unit}"
     else:
-        digits = f"{amount:.{1 - math.floor(math.log10(amount))}f}"
+        digits = f"{amount:.{1 - exponent(amount)}f}"
         if float(digits) >= 1:
             digits = "1.00"
     return f"{MINUS if value < 0 else ''}{symbol}{digits}{unit}"
@@ -186,9 +189,38 @@ def share(value: float) -> str:
     return f"{100 * value:.3g} %"
 
 
+def percent(value: float) -> str:
+    """A share to a tenth of a percent: `98 %`, `66.1 %`."""
+    return f"{100 * value:.1f}".removesuffix(".0") + " %"
+
+
 def times(ratio: float) -> str:
-    """How many times, to two digits: `1.8`, `40`, `1,200`."""
+    """How many times, to two digits: `0.031`, `1.8`, `40`, `1,200`."""
+    if ratio < 1:
+        return _digits(ratio, 2)
     if ratio < 10:
         return f"{ratio:.1f}"
-    scale = 10 ** (math.floor(math.log10(ratio)) - 1)
-    return f"{round(ratio / scale) * scale:,.0f}"
+    return f"{_significant(ratio, 2):,.0f}"
+
+
+def volume(value: float) -> str:
+    """A number of requests to three digits: `13,200`, `1,330,000`."""
+    if value < 100:
+        return _digits(value, 2) if value < 10 else f"{value:.0f}"
+    return f"{_significant(value, 3):,.0f}"
+
+
+def exponent(value: float) -> int:
+    """The power of ten of a number's first digit, as it is written."""
+    return Decimal(repr(float(value))).adjusted() if value else 0
+
+
+def _significant(value: float, digits: int) -> float:
+    """Rounded, half up, to so many digits before the point; `value` has more of them."""
+    scale = float(f"1e{max(0, exponent(value) - digits + 1)}")
+    return math.floor(value / scale + 0.5) * scale
+
+
+def _digits(value: float, digits: int) -> str:
+    """With so many digits that matter, of a value below 10 or so."""
+    return f"{value:.{max(0, digits - 1 - exponent(value))}f}"

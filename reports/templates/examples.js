@@ -1,4 +1,3 @@
-"use strict";
 // The example explorer: unpacks the data blocks of the page, filters, pages. Text from data is only ever set
 // as text content, inside <bdi>, so that nothing in it can be code or turn the text around it.
 (() => {
@@ -32,6 +31,17 @@
     return 2 * right > row.seeds.length;
   }
 
+  // Most strategies give one and the same answer: with all of them wrong, the reference may be.
+  function agree(task, i) {
+    const often = new Map();
+    for (const row of task.rows) {
+      const answer = textOf(row.seeds[0].out[i]).trim().toLowerCase();
+      often.set(answer, (often.get(answer) ?? 0) + 1);
+    }
+    const [answer, n] = [...often].reduce((a, b) => (b[1] > a[1] ? b : a));
+    return answer !== "" && n >= 2 && 2 * n > task.rows.length;
+  }
+
   const number = (x) => x.toLocaleString("en");
   const textOf = (value) => (Array.isArray(value) ? value[0] : value);
 
@@ -53,7 +63,8 @@
       if (!right || !wrong || !isRight(right, i) || isRight(wrong, i)) return false;
     } else if (wanted.mode !== "any") {
       const right = task.rows.filter((r) => isRight(r, i)).length;
-      if (wanted.mode === "wrong" && right !== 0) return false;
+      if ((wanted.mode === "wrong" || wanted.mode === "agree") && right !== 0) return false;
+      if (wanted.mode === "agree" && !agree(task, i)) return false;
       if (wanted.mode === "right" && right !== task.rows.length) return false;
       if (wanted.mode === "split" && (right === 0 || right === task.rows.length)) return false;
     }
@@ -212,19 +223,19 @@
   for (const [id, step] of [["x-previous", -1], ["x-next", 1], ["x-previous-2", -1], ["x-next-2", 1]])
     by(id).addEventListener("click", () => turn(step));
   document.addEventListener("click", async (event) => {
-    const link = event.target.closest?.("a[data-right]");
+    const link = event.target.closest?.("a[data-task]");
     if (!link) return;
     by("x-task").value = link.dataset.task;
-    by("x-mode").value = "pair";
+    by("x-mode").value = link.dataset.mode ?? "pair";
     by("x-text").value = "";
     try { await choose(); } catch (error) { return broken(error); }
-    by("x-label").value = "";
-    by("x-right").value = link.dataset.right;
-    by("x-wrong").value = link.dataset.wrong;
+    by("x-label").value = link.dataset.label ?? "";
+    if (link.dataset.right) {
+      by("x-right").value = link.dataset.right;
+      by("x-wrong").value = link.dataset.wrong;
+    }
     filter();
   });
-  // what is folded away is printed too
-  addEventListener("beforeprint", () => { for (const d of document.querySelectorAll("details.block, figure details")) d.open = true; });
   by("explorer").hidden = false;
   if (blocks.length) choose().catch(broken);
 })();
