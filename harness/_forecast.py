@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,16 @@ from typing import Any
 from breakeven.harness import _probes, costs, store
 from breakeven.harness._foresee import Foreseen, Kind
 from breakeven.harness._probes import Answers, Batch, Speeds, TrainingSpeeds
-from breakeven.harness.contracts import Engine, ModelCard, Request, TrainingOutlook, TrainingSample, Usage
+from breakeven.harness.contracts import (
+    Completion,
+    Engine,
+    ModelCard,
+    Request,
+    TrainingOutlook,
+    TrainingSample,
+    Usage,
+)
+from breakeven.harness.errors import OutOfMemory, UserError
 from breakeven.harness.estimate import CellEstimate, Seconds
 from breakeven.harness.prices import TokenPrice
 from breakeven.harness.suite import Suite
@@ -107,9 +116,8 @@ def asked(
         say(f"asking {number} examples of {task} per strategy")
         chosen = {kind: _spread(kinds[kind], number) for kind in kinds if kind[0] == task}
         owner = {r.id: kind for kind, requests in chosen.items() for r in requests}
-        said: dict[Kind, list[Any]] = {kind: [] for kind in chosen}
-        for batch in engine.plan([r for requests in chosen.values() for r in requests]):
-            seen, completions = _probes.timed(engine, batch)
+        said: dict[Kind, list[Completion]] = {kind: [] for kind in chosen}
+        for batch, seen, completions in _answered(engine, [r for rs in chosen.values() for r in rs]):
             if batch[0].choices is None:
                 batches.append(seen)
             for completion in completions:
@@ -117,6 +125,22 @@ def asked(
         for kind, requests in chosen.items():
             answers[kind] = Answers.of(engine, requests, said[kind], alone=speeds is None)
     return answers, batches
+
+
+def _answered(
+    engine: Engine, requests: Sequence[Request]
+) -> Iterator[tuple[Sequence[Request], Batch, list[Completion]]]:
+    """Batch after batch; one that does not fit into memory is halved, as a run does. Raises OutOfMemory."""
+    queue = engine.plan(requests)
+    while queue:
+        batch = queue.pop(0)
+        try:
+            yield batch, *_probes.timed(engine, batch)
+        except OutOfMemory:
+            if len(batch) == 1:
+                raise
+            half = (len(batch) + 1) // 2
+            queue[:0] = [batch[:half], batch[half:]]
 
 
 def _spread(cell: Foreseen, number: int) -> list[Request]:
@@ -141,7 +165,10 @@ def _asking(engine: Engine, speeds: Speeds, kinds: Mapping[Kind, Foreseen], numb
 def sampled(
     trainings: Mapping[str, TrainingOutlook], seconds: float, folder: Path, say: Callable[[str], None]
 ) -> dict[str, TrainingSample]:
-    """A few real steps of the training in the middle, of the longest and the shortest, while time lasts."""
+    """A few real steps of the training in the middle, of the longest and the shortest, while time lasts.
+
+    One that fails is left out, as its cell would be in a run.
+    """
     known = {key: t for key, t in trainings.items() if t.work is not None and t.work.count}
     order = sorted(known, key=lambda key: known[key].work.padded / known[key].work.count)  # type: ignore[union-attr]
     chosen = dict.fromkeys((order[len(order) // 2], order[-1], order[0])) if order else {}
@@ -154,7 +181,10 @@ def sampled(
         (folder / key).mkdir(parents=True, exist_ok=True)
         sample = known[key].sample
         assert sample is not None
-        samples[key] = sample(folder / key, seconds / (2 * len(chosen)))
+        try:
+            samples[key] = sample(folder / key, seconds / (2 * len(chosen)))
+        except (UserError, OutOfMemory) as error:
+            say(f"training failed: {error}")
     return samples
 
 

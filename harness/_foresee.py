@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from breakeven.harness import plan, store
 from breakeven.harness.contracts import (
+    Embedder,
     Engine,
     Input,
     Previewed,
@@ -72,14 +72,25 @@ class Foreseen:
 
 @dataclass(frozen=True)
 class World:
-    """What looking ahead needs of a run: suite, tasks, engines, embedding model, and a scratch folder."""
+    """What looking ahead needs of a run: suite, tasks, engines, embedding model, and a scratch folder.
+
+    `loading` gathers the seconds that loading the embedding model takes, once one is asked for.
+    """
 
     suite: Suite
     tasks: Mapping[str, Task]
     engine_of: Callable[[str], Engine]
-    embedder: Callable[[Ledger], Any]
+    embedder_of: Callable[[Ledger], Embedder]
     folder: Path
     say: Callable[[str], None] = lambda text: None
+    loading: list[float] = field(default_factory=list)
+
+    def embedder(self, ledger: Ledger) -> Embedder:
+        if not self.loading:
+            start = time.perf_counter()
+            self.embedder_of(Ledger()).encode(["loaded"], phase="index")
+            self.loading.append(time.perf_counter() - start)
+        return self.embedder_of(ledger)
 
     def services(self, spec: CellSpec, ledger: Ledger) -> Services:
         engine = self.engine_of(spec.model) if spec.model is not None else None
@@ -102,12 +113,14 @@ def foresee(spec: CellSpec, world: World) -> Foreseen:
     if not isinstance(strategy, Previewed):
         return Foreseen(spec, "unknown", "this strategy says nothing before it runs", len(task.test))
     chosen = take(task.test, len(task.test) if len(task.test) <= ALL_RENDERED else RENDERED)
+    loaded = sum(world.loading)
     try:
         start = time.perf_counter()
         services = world.services(spec, Ledger())
         train = take(task.train, spec.train_size)
         preview = strategy.preview(task.brief, train, task.validation, services, LOOKED_AT)
         fitted = time.perf_counter()
+        start += sum(world.loading) - loaded
         requests = tuple(preview.requests([Input(e.id, e.input) for e in chosen]))
         rendered = time.perf_counter()
     except NotApplicable as error:

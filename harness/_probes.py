@@ -117,17 +117,19 @@ class TrainingSpeeds:
     def fitted(cls, samples: Mapping[str, TrainingSample]) -> Self:
         steps = [s for sample in samples.values() for s in sample.steps]
         rates = nonnegative([_parts(s) for s in steps], [s.seconds for s in steps])
+        step, token, pair = rates
         checks = [s.validating for s in samples.values() if s.validating is not None]
         padded = sum(c.padded for c in checks)
-        forward = sum(c.seconds for c in checks) / padded if padded else rates[1]
         held = [
             (s.peak_bytes - s.resting_bytes) / s.pass_tokens
             for s in samples.values()
             if s.peak_bytes is not None and s.resting_bytes is not None
         ]
         return cls(
-            *rates,
-            validating=float(forward),
+            step,
+            token,
+            pair,
+            validating=sum(c.seconds for c in checks) / padded if padded else token,
             setup=float(np.mean([s.setup_seconds for s in samples.values()])),
             bytes_per_token=max(held) if held else None,
             factors={

@@ -19,10 +19,13 @@ from typing import TYPE_CHECKING, Any, Self
 from rich.console import Console
 
 from breakeven.harness import store
-from breakeven.harness.errors import UserError
+from breakeven.harness.contracts import Engine
+from breakeven.harness.errors import OutOfMemory, UserError
 from breakeven.harness.suite import Suite
 
 if TYPE_CHECKING:
+    from breakeven.harness._forecast import Measured
+    from breakeven.harness._foresee import Foreseen
     from breakeven.harness.runner import Display
 
 
@@ -249,7 +252,7 @@ def estimate(
         for model, engine in asked.items():
             cells = [c for c in looked if c.spec.model == model]
             if model in local:
-                found[model] = _forecast.tried(engine, cells, seconds, folder, shown.note)
+                found[model] = _tried(engine, cells, seconds, folder, shown)
             elif ask_hosted:
                 found[model] = _forecast.heard(engine, cells, shown.note)
             else:
@@ -271,12 +274,26 @@ def estimate(
         currency=suite.economics.currency,
         cells=tuple(made_cells),
         starting_seconds=starting,
-        loading_seconds=sum(loading.values()),
+        loading_seconds=sum(loading.values()) + sum(world.loading),
         probing_seconds=time.time() - began - starting,
         notes=_notes(made_cells, suite),
         versions=hardware.versions(),
     )
     return replace(made, savings=savings(made, suite))
+
+
+def _tried(
+    engine: Engine, cells: Sequence[Foreseen], seconds: float, folder: Path, display: Display
+) -> Measured:
+    from breakeven.harness import _forecast
+
+    try:
+        return _forecast.tried(engine, cells, seconds, folder, display.note)
+    except OutOfMemory as error:
+        raise UserError(
+            f"{engine.describe().name} cannot be tried on this machine: {error}",
+            hint="use a smaller model, load_in_4bit on a GPU, or shorter prompts",
+        ) from None
 
 
 def _notes(cells: Sequence[CellEstimate], suite: Suite) -> tuple[str, ...]:
