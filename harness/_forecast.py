@@ -144,10 +144,16 @@ def _answered(
 
 
 def _spread(cell: Foreseen, number: int) -> list[Request]:
-    """Requests evenly spread over the lengths of a cell's prompts; ids unique over cells."""
+    """Requests of a cell: half of them some that will be timed, the rest spread over the prompts' lengths.
+
+    Ids are unique over cells.
+    """
+    timed = {r.id for r in cell.timed[: number // 2]}
     order = sorted(range(len(cell.requests)), key=lambda i: cell.sizes[i])
-    number = min(number, len(order))
-    places = [order[(2 * i + 1) * len(order) // (2 * number)] for i in range(number)]
+    rest = [i for i in order if cell.requests[i].id not in timed]
+    number = min(number - len(timed), len(rest))
+    places = [i for i in order if cell.requests[i].id in timed]
+    places += [rest[(2 * i + 1) * len(rest) // (2 * number)] for i in range(number)]
     return [replace(cell.requests[p], id=f"{cell.spec.id}/{cell.requests[p].id}") for p in places]
 
 
@@ -329,14 +335,19 @@ class _Expected:
             factor = self._speeds.adapted_reading if self._adapted else 1.0
             return self._pool.seconds_each * factor * len(batch)
         ids = [self._known(r.id) for r in batch]
-        made = Batch(tuple(self._sizes[i] for i in ids), tuple(self._length(i) for i in ids))
-        return self._speeds.seconds(made, adapted=self._adapted)
+        lengths = tuple(self._length(i, len(ids)) for i in ids)
+        return self._speeds.seconds(Batch(tuple(self._sizes[i] for i in ids), lengths), adapted=self._adapted)
 
     def _known(self, id: str) -> str:
         return id if id in self._sizes else id.partition("/")[2]
 
-    def _length(self, id: str) -> int:
-        return self._own.get(id) or self._random.choice(self._passes)
+    def _length(self, id: str, rows: int) -> int:
+        """Its own passes, if asked; for a row alone the mean; among many, where the longest counts, a draw."""
+        if (own := self._own.get(id)) is not None:
+            return own
+        if rows == 1:
+            return round(sum(self._passes) / len(self._passes))
+        return self._random.choice(self._passes)
 
 
 def _peak(cell: Foreseen, engine: Engine, found: Measured) -> int | None:
