@@ -342,7 +342,7 @@ class _Expected:
         return id if id in self._sizes else id.partition("/")[2]
 
     def _length(self, id: str, rows: int) -> int:
-        """Its own passes, if asked; for a row alone the mean; among many, where the longest counts, a draw."""
+        """Its own passes, if asked; for a row alone the mean; among many, whose longest counts, a draw."""
         if (own := self._own.get(id)) is not None:
             return own
         if rows == 1:
