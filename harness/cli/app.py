@@ -67,6 +67,44 @@ def run(
 
 
 @app.command()
+def estimate(
+    suite: Annotated[str, typer.Argument(help="A suite's name or YAML file.", show_default=False)],
+    change: Annotated[
+        list[str], typer.Option("--set", help="Change the suite: key.key=value. Repeatable.")
+    ] = [],  # noqa: B006
+    only: Annotated[list[str], typer.Option(help="Only strategies or cells that match. Repeatable.")] = [],  # noqa: B006
+    limit: Annotated[OptionalInt, typer.Option(help="At most so many test examples per task.", min=1)] = None,
+    prices: Annotated[OptionalPath, typer.Option(help="YAML of your own prices, laid over ours.")] = None,
+    seconds: Annotated[float, typer.Option(help="How long each model is tried, loading left out.")] = 20.0,
+    ask_hosted: Annotated[
+        bool, typer.Option("--ask-hosted", help="Ask hosted models a few requests too; costs money.")
+    ] = False,
+    save: Annotated[OptionalPath, typer.Option(help="Write the estimate to this file (JSON).")] = None,
+) -> None:
+    """Say what a SUITE would take before it runs: tokens, minutes, money, memory; what would be cheaper."""
+    from breakeven.harness.cli.estimate import estimate as command
+
+    command(suite, change, only, limit, prices, seconds, ask_hosted, save)
+
+
+@app.command()
+def probe(
+    model: Annotated[str, typer.Argument(help="A model's name, folder or Hub id.")] = "smollm2-135m-instruct",
+    machine: Annotated[str, typer.Option(help="This machine's name in the price book, e.g. cpu-2.")] = "",
+    trainer: Annotated[str, typer.Option(help="Trainer to time; '' leaves training out.")] = "peft",
+    change: Annotated[
+        list[str], typer.Option("--set", help="Setting of the engine: key=value. Repeatable.")
+    ] = [],  # noqa: B006
+    seconds: Annotated[float, typer.Option(help="How long training is tried.")] = 10.0,
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path("probe.json"),
+) -> None:
+    """Measure how fast a MODEL reads, writes and trains on this machine."""
+    from breakeven.harness.cli.probe import probe as command
+
+    command(model, machine, trainer, change, seconds, output)
+
+
+@app.command()
 def report(
     folder: Annotated[Path, typer.Argument(help="A run folder, e.g. runs/quickstart-1.", show_default=False)],
     format: Annotated[

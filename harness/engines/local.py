@@ -204,6 +204,12 @@ class LocalEngine:
         on_cpu = self._base._device == "cpu"
         return self._settings["batch_tokens"] or (CPU_BATCH_TOKENS if on_cpu else CUDA_BATCH_TOKENS)
 
+    def batch_bytes(self, requests: Sequence[Request]) -> int:
+        """Bytes that answering a batch takes on top of the weights; loads them."""
+        sizes = [self._size(request) for request in requests]
+        longest, new = max(prompt for _, prompt, _ in sizes), max(new for _, _, new in sizes)
+        return self._shared.batch_bytes(len(sizes), longest, new)
+
     def _size(self, request: Request) -> tuple[bool, int, int]:
         """(scores choices?, prompt tokens, tokens that come on top)."""
         prompt = len(self._checked_prompt(request))
