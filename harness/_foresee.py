@@ -108,7 +108,7 @@ class World:
 
 def foresee(spec: CellSpec, world: World) -> Foreseen:
     """Render a cell's prompts, count its training; nothing is asked."""
-    task = world.tasks[spec.task]
+    task = plan.task_of(world.tasks, spec)
     strategy = plan.make_strategy(spec.strategy, spec.factory, spec.settings)
     if not isinstance(strategy, Previewed):
         return Foreseen(spec, "unknown", "this strategy says nothing before it runs", len(task.test))
@@ -117,7 +117,7 @@ def foresee(spec: CellSpec, world: World) -> Foreseen:
     try:
         start = time.perf_counter()
         services = world.services(spec, Ledger())
-        train = take(task.train, spec.train_size)
+        train = plan.training_rows(world.tasks, spec)
         preview = strategy.preview(task.brief, train, task.validation, services, LOOKED_AT)
         fitted = time.perf_counter()
         start += sum(world.loading) - loaded
