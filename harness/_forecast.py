@@ -351,10 +351,11 @@ class _Expected:
 
 
 def _peak(cell: Foreseen, engine: Engine, found: Measured) -> int | None:
-    """Bytes held at most: what rests, and the larger of the longest batch and of training.
+    """Bytes held at most: what rests, the longest batch, and training.
 
     Serving by the engine's own formula; training by AdamW's four float32 values a parameter, and the
-    activations of a padded token as the tried steps held them.
+    activations of a padded token as the tried steps held them. Both count: memory of one is not returned
+    before the other. What an allocator keeps beyond that, of blocks of other sizes, is left out.
     """
     resting = found.resting_bytes
     if resting is None:
@@ -367,7 +368,7 @@ def _peak(cell: Foreseen, engine: Engine, found: Measured) -> int | None:
         if per_token is None or training.trainable_parameters is None:
             return None
         held = round(training.pass_tokens * per_token) + training.trainable_parameters * ADAM
-    return resting + max(serving, held)
+    return resting + serving + held
 
 
 def journal_line(folder: Path) -> float:

@@ -18,7 +18,7 @@ from breakeven.harness.estimate import Estimate, Totals
 from breakeven.harness.estimate import estimate as made
 
 #: Cheaper plans shown.
-SHOWN = 8
+SHOWN = 10
 
 
 def estimate(
@@ -59,7 +59,7 @@ def show(console: Console, found: Estimate) -> None:
     """Per strategy and in total; then memory, what saves most, and what the numbers rest on."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("strategy", no_wrap=True, overflow="ellipsis")
-    columns = ("cells", "trainings", "input", "output", "training", "minutes", found.currency)
+    columns = ("cells", "trainings", "input", "output", "trained", "min", found.currency)
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
     for name in dict.fromkeys(c.strategy for c in found.cells):
@@ -70,7 +70,7 @@ def show(console: Console, found: Estimate) -> None:
     table.add_row("starting, loading", *[""] * 5, minutes(loading), money(_hours(found, loading)))
     table.add_section()
     table.add_row("all", *_figures(found.totals()), style="bold")
-    console.print(f"suite {found.suite}: tokens, minutes, {found.currency}", style="bold", highlight=False)
+    console.print(f"suite {found.suite}: tokens, minutes and {found.currency}", style="bold", highlight=False)
     console.print(table)
     for line in _lines(found):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -90,7 +90,7 @@ def _figures(part: Totals) -> list[str]:
 def _lines(found: Estimate) -> list[str]:
     lines = []
     if (peak := found.peak_bytes) is not None:
-        lines.append(f"memory: about {peak / 1e9:.1f} GB at most")
+        lines.append(f"memory: about {peak / 1e9:.1f} GB, and what the allocator keeps of what it freed")
     total = found.totals()
     if found.savings:
         lines.append("cheaper, each alone:")
