@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from breakeven.harness import _folders, plan, progress, rescoring, results
+from breakeven.harness import _folders, plan, progress, rescoring, results, stats
 from breakeven.harness import run as runs
 from breakeven.harness import suite as suites
 from breakeven.harness.errors import UserError
@@ -269,7 +269,7 @@ def test_a_metric_that_is_no_mean_gets_its_draws_and_a_mean_loses_them(
     folder: Path, breakeven: Callable
 ) -> None:
     assert breakeven("score", "r", "--metric", "weather=macro_f1", "--in-place").code == 0
-    assert len(results.load(folder / "r").cells["weather--last-word"].draws) == 200
+    assert len(results.load(folder / "r").cells["weather--last-word"].draws) == stats.DRAWS
     assert breakeven("score", "r", "--metric", "weather=accuracy", "--in-place").code == 0
     assert results.load(folder / "r").cells["weather--last-word"].draws == ()
 
