@@ -14,6 +14,7 @@ import numpy as np
 
 from breakeven.harness import cases, labels
 from breakeven.harness import formats as f
+from breakeven.harness.breakdown import lines
 from breakeven.harness.decision import Case
 from breakeven.harness.families import is_tuned
 from breakeven.harness.pairs import compare, lever_pairs
@@ -38,8 +39,9 @@ class Evidence:
     """Texts about a task and its candidates; sequences are in the order of the case's candidates.
 
     `pairs[i][j]` says how much more quality i has than j, with interval and examples won and lost, and
-    `gaps[i][j]` the difference alone. `hour` is the machine that serves models of one's own and the price of
-    its hour; `again` what labelling as many test examples once more would cost.
+    `gaps[i][j]` the difference alone. `machines` and `hosted`: whether any cost scales with the price of
+    machines, or of tokens; `hour` is the only machine and the price of its hour, None where there are more.
+    `again` is what labelling as many test examples once more would cost.
     """
 
     task: str
@@ -57,6 +59,7 @@ class Evidence:
     tuning: bool
     floor: str
     margin: str
+    machines: bool
     hour: tuple[str, float] | None
     hosted: bool
     hosts: tuple[str, ...]
@@ -75,7 +78,8 @@ def of_task(results: Results, name: str, case: Case) -> Evidence:
     rows += [None] * (len(case.candidates) - len(rows))  # an incumbent as stated has no row
     metric, economics = task.primary, case.economics
     pairs = _pairs(case, rows, task)
-    machine = pricing.machine
+    machine = None if economics.machines or economics.deployments else pricing.machine
+    parts = {line.part for c in case.candidates for line in lines(c.ownership)}
     worst = [labels.worst(row, task) if row else None for row in rows]
     right = case.draws.worth_mean
     worst = [x if x and x.right < right[i] else None for i, x in enumerate(worst)]
@@ -100,8 +104,9 @@ def of_task(results: Results, name: str, case: Case) -> Evidence:
         tuning=any(is_tuned(c.family) for c in case.candidates),
         floor="" if economics.quality_floor is None else f.quality(economics.quality_floor, metric),
         margin=f.quality(economics.margin, metric),
+        machines="machine" in parts,
         hour=(f.clean(machine.name), machine.price) if machine is not None else None,
-        hosted=any(line.part == "tokens" for c in case.candidates for line in c.ownership.lines),
+        hosted="tokens" in parts,
         hosts=tuple("in-house" if c.host == HERE else f.clean(c.host) for c in case.candidates),
         test_examples=len(task.test),
         again=again,
@@ -126,8 +131,8 @@ def _pairs(
         for j in range(i):
             a, b = rows[i], rows[j]
             found = compare(task, a, b) if a and b else None
-            won: int | None
-            lost: int | None
+            won: int | None = None
+            lost: int | None = None
             if found is not None:
                 value, low, high = found.value, found.interval.low, found.interval.high
                 won, lost = found.won, found.lost
@@ -135,7 +140,6 @@ def _pairs(
                 value = float(case.draws.score_mean[i] - case.draws.score_mean[j])
                 drawn = case.draws.score[i] - case.draws.score[j]
                 low, high = (float(x) for x in np.quantile(drawn, [0.025, 0.975]))
-                won = lost = None
             gaps[i][j], said[i][j] = f.signed(value, metric), _pair(value, low, high, won, lost, metric)
             gaps[j][i], said[j][i] = f.signed(-value, metric), _pair(-value, -high, -low, lost, won, metric)
     return tuple(map(tuple, said)), tuple(map(tuple, gaps))

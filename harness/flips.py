@@ -167,14 +167,13 @@ def lead(case: Case, choice: int, knobs: Knobs) -> npt.NDArray[np.float64]:
     gains = case.gains[choice]
     if case.above_floor[choice].mean() < SURE:
         floor = case.economics.quality_floor or 0.0
-        above: npt.NDArray[np.float64] = gains - (floor if case.higher_is_better else -floor)
-        return above
-    if knobs.value is None:
-        beyond: npt.NDArray[np.float64] = gains - case.bars
-        return beyond
-    slack = case.economics.margin * knobs.value * case.asked(knobs)
-    rest = [case.benefit_draws(i, knobs) for i in case.standing if i != choice]
-    made: npt.NDArray[np.float64] = case.benefit_draws(choice, knobs) - np.max(rest, axis=0) + slack
+        made: npt.NDArray[np.float64] = gains - (floor if case.higher_is_better else -floor)
+    elif knobs.value is None:
+        made = gains - case.bars
+    else:
+        slack = case.economics.margin * knobs.value * case.asked(knobs)
+        rest = [case.benefit_draws(i, knobs) for i in case.standing if i != choice]
+        made = case.benefit_draws(choice, knobs) - np.max(rest, axis=0) + slack
     return made
 
 

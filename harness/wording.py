@@ -178,7 +178,7 @@ def _action(case: Case, known: Evidence, verdict: Verdict, at: Knobs) -> Sentenc
         needs = ", which needs no language model" if without else ""
         return f" Ahead is {today}", who, f"{needs}{measured}"
     if choice == incumbent:
-        return " Stay as you are, with ", who, measured
+        return " Stay as you are: ", who, measured
     start = " No language model is needed: " if without else " "
     if incumbent is None:
         return f"{start}{'take' if without else 'Take'} ", who, measured

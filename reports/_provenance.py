@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from breakeven.harness import formats as f
 from breakeven.harness.ledger import PHASES, Amount, Ledger, Quantity
-from breakeven.harness.pricing import Pricing
+from breakeven.harness.pricing import HERE, Pricing
 from breakeven.harness.results import DONE, CellResult, Results
 from breakeven.reports._rows import done, not_done
 
@@ -54,6 +54,16 @@ class Setting:
     value: str
     known: str
     what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """Where the data of a strategy goes, and under which licence its model is."""
+
+    strategy: str
+    model: str
+    licence: str
+    host: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +180,22 @@ def _card(card: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield name, f"{value:,}"
         else:
             yield name, f.plain(value)
+
+
+def exposure(results: Results) -> list[Exposure]:
+    """A line for each strategy and model of the run."""
+    cards = results.info.get("models") or {}
+    found = {}
+    for cell in results.cells.values():
+        card = cards.get(cell.model or "", {})
+        host = str(card.get("data_goes_to") or HERE) if cell.model else HERE
+        found[cell.strategy, cell.model] = Exposure(
+            f.clean(cell.strategy),
+            f.clean(str(card.get("name") or cell.model)) if cell.model else "no language model",
+            f.clean(str(card.get("licence") or f.UNKNOWN)) if cell.model else f.DASH,
+            "in-house" if host == HERE else f"sent to {f.clean(host)}",
+        )
+    return list(found.values())
 
 
 def data(results: Results) -> list[DataFacts]:

@@ -85,6 +85,11 @@ class VerdictView:
     case: Case
     known: Evidence
 
+    @property
+    def chosen(self) -> str:
+        """The label of the choice; empty without one."""
+        return next((c.label for c in self.candidates if c.chosen), "")
+
     def block(self, position: int) -> Markup:
         return _case.embedded(self.case, self.known, position) if self.live else Markup("")
 
@@ -99,8 +104,7 @@ def view(results: Results, name: str) -> VerdictView | None:
     verdict, at = told.verdict, case.knobs
     assert verdict is not None
     choice = verdict.choice
-    lines: list[_figures.Line] = []
-    window = (0, 0)
+    window = 0, 0
     volume_plots: Sequence[Markup] = ()
     share_plots: Sequence[Markup] = ()
     if choice is not None:
@@ -157,10 +161,12 @@ def _sliders(case: Case, known: Evidence) -> list[Slider]:
         Slider("value", "Worth of a correct answer", value),
         Slider("months", "Horizon", f.plural(at.months, "month")),
     ]
-    if known.hour is not None:
+    if known.machines and known.hour is not None:
         name, price = known.hour
         said = f"{f.money(price, known.currency)} (1.0 times its price)"
         found.append(Slider("machine", f"An hour of {name}", said))
+    elif known.machines:
+        found.append(Slider("machine", "Machines cost", "1.0 times their price"))
     if known.hosted:
         found.append(Slider("tokens", "Tokens cost", "1.0 times their price"))
     return found

@@ -176,7 +176,6 @@ def view(results: Results, name: str) -> TaskView:
     unpriced = [r for r in rows if r.cost_per_1000.value is None]
     trainings = (_training(r, name) for r in rows)
     unpriced_all = bool(rows) and decision is not None and not decision.quality_plots
-    choice = decision.told.verdict.choice if decision and decision.told.verdict else None
     return TaskView(
         name=name,
         task=task,
@@ -206,11 +205,7 @@ def view(results: Results, name: str) -> TaskView:
         other_metrics=tuple(m.name for m in task.metrics[1:]),
         other_values=tuple((f.clean(r.label), _others(r, task)) for r in rows),
         label_heads=tuple(f.clean(r.label) for r in rows) if task.choices is not None else (),
-        label_rows=tuple(
-            _labels(
-                rows, task, decision.case.candidates[choice].label if decision and choice is not None else ""
-            )
-        ),
+        label_rows=tuple(_labels(rows, task, decision.chosen if decision else "")),
         ledger=ledger_of_task(results, name),
         effort=ledger_of_task(results, name, EFFORT),
     )
@@ -358,7 +353,7 @@ def _labels(rows: Sequence[Row], task: TaskResult, choice: str) -> Iterator[tupl
     """(label, its test examples, right answers of each strategy) of the labels the choice errs most on."""
     if not rows or task.choices is None:
         return
-    chosen = next((r for r in rows if r.label == choice), rows[0])
+    chosen = next((r for r in rows if f.clean(r.label) == choice), rows[0])
     shares = [{x.label: x.right for x in labels.by_label(r, task)} for r in rows]
     for x in labels.by_label(chosen, task)[:WORST]:
         yield f.clean(x.label), f"{x.examples:,}", tuple(f.percent(s[x.label]) for s in shares)

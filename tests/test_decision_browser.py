@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from browsing import Opened, opened
 from run_fixture import write_run
+from run_fixture_data import HOSTILE
 
 from breakeven.harness import cases, evidence, volumes, wording
 from breakeven.harness.decision import Case, Threshold, decide, thresholds, worth_that_overturns
@@ -360,6 +361,27 @@ def test_the_answer_of_one_task_prints_on_the_first_page(plain: Opened) -> None:
     plain.page.set_viewport_size({"width": 703, "height": 1016})  # what A4 leaves inside its margins
     bottom = plain.page.evaluate("document.querySelector('.knobs').getBoundingClientRect().bottom")
     assert bottom < 1016
+
+
+def test_a_strategy_with_a_hostile_name_stays_text_when_knobs_are_turned(
+    browser: Any, tmp_path: Path
+) -> None:
+    run = write_run(tmp_path / "run", tasks=["support_intents"], failing=False, hostile=True)
+    for k, name in enumerate(("zero-shot", "lora--s0", "logistic-regression")):
+        cell = run / "cells" / f"support_intents--{name}" / "cell.json"
+        spec = json.loads(cell.read_text(encoding="utf-8"))
+        cell.write_text(json.dumps({**spec, "strategy": HOSTILE[k if k < 2 else 3]}), encoding="utf-8")
+    file = tmp_path / "report.html"
+    file.write_text(html(load(run, changes=["value_per_correct=0.01"])), encoding="utf-8")
+    report = opened(browser, file)
+    for knob in ("requests", "value", "machine"):
+        for key in ("Home", "End"):
+            push(report, knob, key)
+            report.page.evaluate("() => breakeven.decisions[0].update()")
+    assert report.page.evaluate("window.hacked") is None
+    assert report.page.locator("[data-case] script, [data-case] img").count() == 0
+    assert HOSTILE[0] in report.page.locator(".small-table").inner_text()
+    assert report.complaints == []
 
 
 def test_turning_knobs_asks_for_nothing_and_complains_of_nothing(page: Page) -> None:

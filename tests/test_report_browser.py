@@ -11,6 +11,7 @@ from browsing import opened
 from run_fixture import write_run
 from run_fixture_data import HOSTILE
 
+from breakeven.harness import labels
 from breakeven.harness.results import load
 from breakeven.reports.html import html
 
@@ -81,6 +82,44 @@ def test_all_wrong_shows_examples_that_no_strategy_got_right(browser: Any, plain
     assert report.page.locator("#x-list .verdict.yes").count() == 0
 
 
+def test_examples_that_most_answer_alike_and_all_answer_otherwise_can_be_shown(
+    browser: Any, plain: Path
+) -> None:
+    report = opened(browser, plain)
+    report.count("examples")
+    results = load(plain.parent / "run")
+    found = labels.contradicted(results.tables["recipe_ingredients"], results.tasks["recipe_ingredients"])
+    assert found.agreed
+    report.page.select_option("#x-task", "2")
+    report.page.select_option("#x-mode", "agree")
+    report.count(f"of {len(found.agreed)} examples")
+    report.page.select_option("#x-mode", "wrong")
+    report.count(f"of {len(found.all)} examples")
+
+
+def test_a_link_in_the_checklist_shows_what_all_contradict(browser: Any, plain: Path) -> None:
+    report = opened(browser, plain)
+    report.count("examples")
+    link = report.page.locator("#task-2 .checklist a[data-mode]")
+    report.page.locator("#task-2 summary", has_text="Checklist").click()
+    link.click()
+    report.count("in all")
+    assert report.page.locator("#x-task").input_value() == "1"
+    assert report.page.locator("#x-mode").input_value() == link.get_attribute("data-mode")
+    assert report.page.locator("#x-list .verdict.yes").count() == 0
+
+
+def test_a_label_in_the_table_of_the_worst_shows_its_examples(browser: Any, plain: Path) -> None:
+    report = opened(browser, plain)
+    report.count("examples")
+    report.page.locator("#task-1 summary", has_text="Worst labels").click()
+    link = report.page.locator("#task-1 a[data-label]").first
+    link.click()
+    report.count("in all")
+    references = {a.locator("p.data").last.inner_text() for a in report.page.locator("#x-list article").all()}
+    assert references == {link.get_attribute("data-label")}
+
+
 def test_examples_can_be_chosen_by_their_reference(browser: Any, plain: Path) -> None:
     report = opened(browser, plain)
     report.count("examples")
@@ -108,12 +147,14 @@ def test_a_link_in_the_table_shows_what_was_won_against_the_reference(browser: A
 
 
 def test_shown_passages_open_on_demand(browser: Any, plain: Path) -> None:
+    from playwright.sync_api import expect
+
     report = opened(browser, plain)
     report.count("examples")
     report.page.select_option("#x-task", "1")
     passages = report.page.locator("#x-list details").first
     passages.locator("summary").click()
-    assert passages.locator("p").count() == 3
+    expect(passages.locator("p")).to_have_count(3)
 
 
 def test_seeds_that_answered_alike_share_a_line(browser: Any, hostile: Path) -> None:

@@ -245,6 +245,16 @@ def test_an_unfinished_run_says_so_first(tmp_path: Path) -> None:
     assert "not finished: 1 of 24 cells have no result yet" in Page(html(load(tmp_path))).text("header")
 
 
+def test_where_data_goes_and_the_licence_are_said_for_each_strategy(tmp_path: Path) -> None:
+    run = write_run(tmp_path, tasks=["support_intents"], failing=False)
+    info = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    info["models"]["default"]["data_goes_to"] = "api.example.org"
+    (run / "run.json").write_text(json.dumps(info), encoding="utf-8")
+    lines = [re.sub(r"(<[^>]+>)+", "|", row) for row in re.findall(r"<tr>(.*?)</tr>", html(load(run)))]
+    assert "|lora|smollm2-135m-instruct|Apache-2.0|sent to api.example.org|" in lines
+    assert "|majority|no language model|–|in-house|" in lines
+
+
 def test_prices_models_data_and_commands_are_in_the_provenance(plain: str) -> None:
     text = Page(plain).text("section")
     for fact in (

@@ -94,7 +94,7 @@ def test_undecided_says_where_it_leans_and_who_is_ahead(tmp_path: Path) -> None:
 
 def test_stay_as_you_are_is_a_verdict(tmp_path: Path) -> None:
     found = told(tmp_path, TUNED_LOSES, "value_per_correct=0.1", "incumbent=few-shot-similar")
-    assert lead(found).startswith("NO. Stay as you are, with few-shot-similar")
+    assert lead(found).startswith("NO. Stay as you are: few-shot-similar, with accuracy")
 
 
 def test_moving_says_from_where_and_what_it_costs_more(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 // The knobs of the page: a slider each, and what follows them. Text from data is only ever set as text content.
 (() => {
-  const { money, percent, plural, count, times, exponent } = breakeven;
+  const { money, percent, plural, count, times } = breakeven;
   const MANTISSAS = [1, 1.1, 1.2, 1.3, 1.5, 1.6, 1.8, 2, 2.2, 2.5, 2.8, 3, 3.5, 4, 4.5, 5, 5.5, 6, 7, 8, 9];
   const SLOW = 250;
 
@@ -25,8 +25,8 @@
     if (knob === "requests") return count(value);
     if (knob === "months") return plural(value, "month");
     if (knob === "value") return value === null ? "not said: cost decides" : money(c, value);
-    const factor = `${times(value)} times ${knob === "machine" ? "its" : "their"} price`;
-    return knob === "machine" ? `${money(c, value * c.hour[1])} (${factor})` : factor;
+    if (knob === "machine" && c.hour !== null) return `${money(c, value * c.hour[1])} (${times(value)} times its price)`;
+    return `${times(value)} times their price`;
   }
 
   // --- text and tables -------------------------------------------------------------------------
@@ -156,7 +156,7 @@
       Object.assign(knobs, c.knobs);
       for (const again of sliders) again();
       update();
-      sliders.length && root.querySelector("input[data-knob]").focus();
+      root.querySelector("input[data-knob]").focus();
       reset.hidden = true;
     });
     at("turn").hidden = false;

@@ -90,7 +90,7 @@ Object.assign(breakeven, (() => {
       const needs = without ? ", which needs no language model" : "";
       return [` Ahead is ${choice === c.incumbent ? "today's " : ""}`, who, `${needs}${said}`];
     }
-    if (choice === c.incumbent) return [" Stay as you are, with ", who, said];
+    if (choice === c.incumbent) return [" Stay as you are: ", who, said];
     const start = without ? " No language model is needed: " : " ";
     if (c.incumbent === null) return [`${start}${without ? "take" : "Take"} `, who, said];
     const gap = `${c.gaps[choice][c.incumbent]} ${c.metric}`;
