@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from breakeven.baselines._prompt import answer, query_text
-from breakeven.baselines._retrieval import embedder_of
-from breakeven.harness.contracts import Brief, Example, Input, Services
+from breakeven.baselines._retrieval import embedder_of, example_index
+from breakeven.harness.contracts import Brief, Example, Input, Preview, Request, Services, take
 from breakeven.harness.errors import NotApplicable
 
 if TYPE_CHECKING:
@@ -35,3 +35,20 @@ def texts(brief: Brief, examples: Sequence[Example] | Sequence[Input]) -> list[s
 def embedded(brief: Brief, inputs: Sequence[Input], services: Services) -> np.ndarray:
     """(inputs, dimension) float32, booked under `serve`."""
     return embedder_of(services).encode(texts(brief, inputs), phase="serve")
+
+
+def preview(brief: Brief, train: Sequence[Example], services: Services, sample: int) -> Preview:
+    """What a strategy over vectors does, embedding at most `sample` training examples.
+
+    Raises:
+        NotApplicable: as `labels` does.
+    """
+    labels(brief, train)
+    some = take(train, sample)
+    example_index(texts(brief, some), services)
+
+    def asks_nobody(inputs: Sequence[Input]) -> Sequence[Request]:
+        embedded(brief, inputs, services)
+        return ()
+
+    return Preview(asks_nobody, scale=len(train) / len(some))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,15 +20,18 @@ from breakeven.harness.contracts import (
     EngineSession,
     Json,
     ModelCard,
+    PreviewedTrainer,
+    Request,
     Services,
     Trainer,
+    TrainingOutlook,
     TrainingPair,
     TrainingResult,
 )
 from breakeven.harness.errors import NotApplicable, UserError
 from breakeven.harness.ledger import Ledger
 from breakeven.harness.registry import find, source_hash
-from breakeven.harness.store import write_text
+from breakeven.harness.store import digest, write_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +102,46 @@ def tune(
         shutil.rmtree(scratch, ignore_errors=True)
         _book(Adapter.read(folder).training, card, ledger)
 
-    spec = adapter_spec(settings.trainer, filled, services.seed, card, pairs, validation)
-    spec["source"] = source_hash(settings.trainer)
+    spec = _spec(settings, filled, pairs, validation, card, services.seed)
     return Adapter.read(services.artifacts.get("adapter", spec, build))
+
+
+def foresee(
+    settings: WeightSettings,
+    pairs: Sequence[TrainingPair],
+    validation: Sequence[TrainingPair],
+    engine: EngineSession,
+    services: Services,
+) -> TrainingOutlook:
+    """What `tune` would consume with the same arguments, without training.
+
+    A trainer that cannot say is taken to read every pair once an epoch (one, unless its settings say how
+    many), at a speed nobody knows.
+    """
+    if not pairs:
+        raise UserError("there are no training examples to tune the weights on", field="train")
+    trainer, filled = make_trainer(settings)
+    key = digest(_spec(settings, filled, pairs, validation, engine.describe(), services.seed))
+    if isinstance(trainer, PreviewedTrainer):
+        raw: Any = engine.raw
+        return replace(trainer.outlook(raw.tunable(), pairs, validation, services.seed, filled), key=key)
+    epochs = filled.get("epochs", 1)
+    answers = tuple(engine.count_tokens(Request(p.id, text=p.answer)) for p in pairs)
+    prompts = sum(engine.count_tokens(Request(p.id, p.messages)) for p in pairs)
+    times = epochs if isinstance(epochs, int | float) else 1
+    return TrainingOutlook(key, round((prompts + sum(answers)) * times), answers, exact=False)
+
+
+def _spec(
+    settings: WeightSettings,
+    filled: Mapping[str, Json],
+    pairs: Sequence[TrainingPair],
+    validation: Sequence[TrainingPair],
+    card: ModelCard,
+    seed: int,
+) -> dict[str, Json]:
+    spec = adapter_spec(settings.trainer, filled, seed, card, pairs, validation)
+    return {**spec, "source": source_hash(settings.trainer)}
 
 
 def _book(result: TrainingResult, card: ModelCard, ledger: Ledger) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from breakeven.baselines._composer import Composer
 from breakeven.baselines._prompt import Fitted
 from breakeven.baselines._retrieval import language_remarks, reference, resolved
 from breakeven.baselines._settings import LeverSettings
-from breakeven.baselines._weights import Adapter, make_trainer, require_trainable, tune
+from breakeven.baselines._weights import Adapter, foresee, make_trainer, require_trainable, tune
 from breakeven.harness.contracts import (
     Brief,
     Completion,
@@ -26,11 +26,13 @@ from breakeven.harness.contracts import (
     Input,
     Json,
     Prediction,
+    Preview,
     Request,
     Services,
     TrainingPair,
     TrainingResult,
     VariesWith,
+    take,
 )
 from breakeven.harness.errors import NotApplicable, UserError
 from breakeven.harness.yamlfile import validated
@@ -87,6 +89,39 @@ class Levers:
         adapter = resolved(stored["adapter"], folder)
         report = FitReport(training=stored["training"])
         return LeversPredictor(composer, services, engine, Adapter.read(adapter) if adapter else None, report)
+
+    def preview(
+        self,
+        brief: Brief,
+        train: Sequence[Example],
+        validation: Sequence[Example],
+        services: Services,
+        sample: int,
+    ) -> Preview:
+        """See `contracts.Previewed`. Renders and counts; only the embedding model is asked."""
+        engine = self._engine(brief, services)
+        if self.settings.weights is not None:
+            require_trainable(engine)
+        shown = self.settings.demonstrations
+        searched = shown is not None and shown.select == "similar"
+        some, checks = take(train, sample), take(validation, sample)
+        looked_at = replace(brief, documents=brief.documents[:sample])
+        composer = Composer.fit(looked_at, self.settings, some if searched else train, checks, services)
+        outlook = None
+        if self.settings.weights is not None:
+            outlook = foresee(
+                self.settings.weights,
+                _repeated(self._pairs(composer, some, engine, services, None), len(train)),
+                _repeated(self._pairs(composer, checks, engine, services, None), len(validation)),
+                engine,
+                services,
+            )
+        predictor = LeversPredictor(composer, services, engine, None, FitReport())
+        rows, pages = (len(train), len(some)), (len(brief.documents), len(looked_at.documents))
+        parts = [rows] if searched or outlook is not None else []
+        parts += [pages] if self.settings.context is not None else []
+        scale = sum(whole for whole, _ in parts) / max(sum(part for _, part in parts), 1) if parts else 1.0
+        return Preview(lambda inputs: list(predictor.requests(inputs)[0]), outlook, max(scale, 1.0))
 
     def _engine(self, brief: Brief, services: Services) -> EngineSession:
         if services.engine is None:
@@ -147,14 +182,18 @@ class LeversPredictor:
             UserError: when an input alone, without anything shown beside it, is too long for the model.
         """
         engine = self.base.adapt(self.adapter.folder) if self.adapter else self.base
-        prompts = self.composer.compose(inputs, engine, self.services, "serve")
-        by_id = {i.id: prompt for i, prompt in zip(inputs, prompts, strict=True)}
-        for id, prompt in by_id.items():
-            self._refuse_too_long(id, prompt, engine)
-            self.report.served[id] = (len(prompt.demonstrations), len(prompt.passages))
-        requests = [self._request(id, prompt) for id, prompt in by_id.items()]
+        requests, by_id = self.requests(inputs)
         for completion in engine.complete(requests):
             yield self._prediction(completion, by_id[completion.id])
+
+    def requests(self, inputs: Sequence[Input]) -> tuple[list[Request], dict[str, Fitted]]:
+        """What is asked about the inputs, and the prompt of each by its id. Raises as `predict` does."""
+        prompts = self.composer.compose(inputs, self.base, self.services, "serve")
+        by_id = {i.id: prompt for i, prompt in zip(inputs, prompts, strict=True)}
+        for id, prompt in by_id.items():
+            self._refuse_too_long(id, prompt, self.base)
+            self.report.served[id] = (len(prompt.demonstrations), len(prompt.passages))
+        return [self._request(id, prompt) for id, prompt in by_id.items()], by_id
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -257,6 +296,11 @@ class LeversPredictor:
         if self.composer.searches:
             remarks += language_remarks(self.composer.brief, self.services)
         return {**notes, "remarks": remarks}
+
+
+def _repeated(pairs: Sequence[TrainingPair], size: int) -> list[TrainingPair]:
+    """As many pairs as there are examples, by taking the rendered ones again and again."""
+    return [pairs[i % len(pairs)] for i in range(size)] if pairs else []
 
 
 def _mean(numbers: Sequence[int]) -> float | None:

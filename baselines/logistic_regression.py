@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from breakeven.baselines import _classical
 from breakeven.baselines._retrieval import VectorIndex, example_index, language_remarks
 from breakeven.harness import hardware
-from breakeven.harness.contracts import Brief, Example, Input, Prediction, Services, VariesWith
+from breakeven.harness.contracts import Brief, Example, Input, Prediction, Preview, Services, VariesWith
 from breakeven.harness.errors import UserError
 
 if TYPE_CHECKING:
@@ -75,6 +75,17 @@ class LogisticRegression:
             weights = np.vstack([-weights, weights])
         converged = not any(issubclass(w.category, ConvergenceWarning) for w in caught)
         return weights, [str(c) for c in model.classes_], converged
+
+    def preview(
+        self,
+        brief: Brief,
+        train: Sequence[Example],
+        validation: Sequence[Example],
+        services: Services,
+        sample: int,
+    ) -> Preview:
+        """See `contracts.Previewed`; the solver's seconds are left out."""
+        return _classical.preview(brief, train, services, sample)
 
     def load(self, folder: Path, brief: Brief, services: Services) -> LinearPredictor:
         import numpy as np

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from breakeven.baselines import _classical
-from breakeven.harness.contracts import Brief, Example, Input, Prediction, Services, VariesWith
+from breakeven.harness.contracts import Brief, Example, Input, Prediction, Preview, Services, VariesWith
 
 
 def majority() -> Majority:
@@ -29,6 +29,18 @@ class Majority:
         order = {choice: place for place, choice in enumerate(brief.choices or ())}
         commonest = min(counts, key=lambda label: (-counts[label], order.get(label, len(order)), label))
         return MajorityPredictor(commonest, counts[commonest] / len(train))
+
+    def preview(
+        self,
+        brief: Brief,
+        train: Sequence[Example],
+        validation: Sequence[Example],
+        services: Services,
+        sample: int,
+    ) -> Preview:
+        """See `contracts.Previewed`: it asks nobody."""
+        _classical.labels(brief, train)
+        return Preview(lambda inputs: ())
 
     def load(self, folder: Path, brief: Brief, services: Services) -> MajorityPredictor:
         return MajorityPredictor(**json.loads((folder / "majority.json").read_text(encoding="utf-8")))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from breakeven.baselines import _classical
 from breakeven.baselines._retrieval import VectorIndex, example_index, language_remarks, reference, resolved
-from breakeven.harness.contracts import Brief, Example, Input, Prediction, Services, VariesWith
+from breakeven.harness.contracts import Brief, Example, Input, Prediction, Preview, Services, VariesWith
 from breakeven.harness.errors import UserError
 
 
@@ -36,6 +36,17 @@ class NearestNeighbour:
         folder = example_index(_classical.texts(brief, train), services)
         ids = [example.id for example in train]
         return NeighbourPredictor(self.k, brief, services, ids, answers, folder)
+
+    def preview(
+        self,
+        brief: Brief,
+        train: Sequence[Example],
+        validation: Sequence[Example],
+        services: Services,
+        sample: int,
+    ) -> Preview:
+        """See `contracts.Previewed`."""
+        return _classical.preview(brief, train, services, sample)
 
     def load(self, folder: Path, brief: Brief, services: Services) -> NeighbourPredictor:
         stored = json.loads((folder / "neighbours.json").read_text(encoding="utf-8"))

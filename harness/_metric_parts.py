@@ -6,10 +6,14 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from breakeven.harness.contracts import Example, Json, Prediction, Score, Services
 from breakeven.harness.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 Judge = Callable[[str, Sequence[Json]], Score]
 
@@ -20,6 +24,16 @@ class Aggregate(Protocol):
     def __call__(
         self, examples: Sequence[Example], predictions: Sequence[Prediction], scores: Sequence[Score]
     ) -> float: ...
+
+
+#: (examples,) how often each example counts -> the aggregate.
+OfWeights: TypeAlias = "Callable[[npt.NDArray[np.float64]], float]"
+
+
+class Weighted(Protocol):
+    """The aggregate as a function of how often each example counts: resampling reads no text twice."""
+
+    def __call__(self, examples: Sequence[Example], predictions: Sequence[Prediction]) -> OfWeights: ...
 
 
 def mean(examples: Sequence[Example], predictions: Sequence[Prediction], scores: Sequence[Score]) -> float:
@@ -34,7 +48,8 @@ class Judged:
     """A metric made of two functions.
 
     `judge(output, references)` scores one output; a UserError it raises is completed with the example's id.
-    `whole` aggregates; the mean, unless given, which makes the metric additive.
+    `whole` aggregates; the mean, unless given, which makes the metric additive. `weighted` is the same for
+    resampling and must agree with it. `binary`: a score is 0 or 1.
     """
 
     name: str
@@ -42,6 +57,8 @@ class Judged:
     range: tuple[float, float] | None = (0.0, 1.0)
     higher_is_better: bool = True
     whole: Aggregate = mean
+    weighted: Weighted | None = None
+    binary: bool = False
     additive: bool = field(init=False)
 
     def __post_init__(self) -> None:

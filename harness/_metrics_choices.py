@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from breakeven.harness._answers import answer_text, match_choice
-from breakeven.harness._metric_parts import Judge, Judged, right_or_wrong
+from breakeven.harness._metric_parts import Judge, Judged, OfWeights, right_or_wrong
 from breakeven.harness.contracts import Example, Json, Metric, Prediction, Score
 from breakeven.harness.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 
 def accuracy(*, choices: tuple[str, ...] | None = None) -> Metric:
     """1 if the choice that the output names (`match_choice`) is a reference."""
-    return Judged("accuracy", _correct(_needed("accuracy", choices)))
+    return Judged("accuracy", _correct(_needed("accuracy", choices)), binary=True)
 
 
 def macro_f1(*, choices: tuple[str, ...] | None = None) -> Metric:
@@ -23,21 +27,46 @@ def macro_f1(*, choices: tuple[str, ...] | None = None) -> Metric:
     """
     known = _needed("macro_f1", choices)
 
+    def weighted(examples: Sequence[Example], predictions: Sequence[Prediction]) -> OfWeights:
+        import numpy as np
+        from sklearn.metrics import f1_score
+
+        codes = {choice: code for code, choice in enumerate(known)}
+        pairs = np.empty((len(examples), 2), dtype=np.int64)  # wanted, given; -1 for no choice
+        for row, (example, prediction) in enumerate(zip(examples, predictions, strict=True)):
+            labels = _labels(example.references, known)
+            answered = match_choice(prediction.output, known)
+            pairs[row] = (
+                codes[answered if answered in labels else labels[0]],
+                -1 if answered is None else codes[answered],
+            )
+        kinds, kind_of = np.unique(pairs, axis=0, return_inverse=True)
+
+        def value(weights: npt.NDArray[np.float64]) -> float:
+            counts = np.bincount(kind_of, weights=weights, minlength=len(kinds))
+            wanted, given = kinds[counts > 0].T
+            occurring = np.setdiff1d(np.union1d(wanted, given), [-1])
+            return float(
+                f1_score(
+                    wanted,
+                    given,
+                    labels=occurring,
+                    average="macro",
+                    sample_weight=counts[counts > 0],
+                    zero_division=0.0,
+                )
+            )
+
+        return value
+
     def whole(
         examples: Sequence[Example], predictions: Sequence[Prediction], scores: Sequence[Score]
     ) -> float:
-        from sklearn.metrics import f1_score
+        import numpy as np
 
-        wanted, given = [], []
-        for example, prediction in zip(examples, predictions, strict=True):
-            labels = _labels(example.references, known)
-            answered = match_choice(prediction.output, known)
-            wanted.append(answered if answered in labels else labels[0])
-            given.append(answered or "")
-        occurring = sorted({*wanted, *given} - {""})
-        return float(f1_score(wanted, given, labels=occurring, average="macro", zero_division=0.0))
+        return weighted(examples, predictions)(np.ones(len(examples)))
 
-    return Judged("macro_f1", _correct(known), whole=whole)
+    return Judged("macro_f1", _correct(known), whole=whole, weighted=weighted, binary=True)
 
 
 def _correct(choices: tuple[str, ...]) -> Judge:

@@ -96,7 +96,7 @@ def numeric_match(*, rel: Tolerance = 1e-9, abs: Tolerance = 0.0, decimal: Liter
             readings.add(value / 100 if percent else value * 100)
         return right_or_wrong(any(close(r, target) for r in readings), read=value)
 
-    return Judged("numeric_match", best(compare))
+    return Judged("numeric_match", best(compare), binary=True)
 
 
 def regex_match(*, pattern: str | None = None, ignore_case: bool = False, full: bool = False) -> Metric:
@@ -122,4 +122,4 @@ def regex_match(*, pattern: str | None = None, ignore_case: bool = False, full: 
         patterns = [fixed] if fixed else [compiled(answer_text(r), "the reference") for r in references]
         return right_or_wrong(any(found(p, output) for p in patterns))
 
-    return Judged("regex_match", judge)
+    return Judged("regex_match", judge, binary=True)

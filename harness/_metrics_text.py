@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from breakeven.harness._answers import answer_text, squad_normal
-from breakeven.harness._metric_parts import Judged, best, f1, right_or_wrong
+from breakeven.harness._metric_parts import Judged, OfWeights, best, f1, right_or_wrong
 from breakeven.harness.contracts import Example, Json, Metric, Prediction, Score
 from breakeven.harness.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 
 def exact_match() -> Metric:
@@ -19,7 +22,7 @@ def exact_match() -> Metric:
     def compare(output: str, reference: Json) -> Score:
         return right_or_wrong(output.strip() == answer_text(reference).strip())
 
-    return Judged("exact_match", best(compare))
+    return Judged("exact_match", best(compare), binary=True)
 
 
 def normalised_match() -> Metric:
@@ -28,7 +31,7 @@ def normalised_match() -> Metric:
     def compare(output: str, reference: Json) -> Score:
         return right_or_wrong(squad_normal(output) == squad_normal(answer_text(reference)))
 
-    return Judged("normalised_match", best(compare))
+    return Judged("normalised_match", best(compare), binary=True)
 
 
 def token_f1() -> Metric:
@@ -116,8 +119,27 @@ def _by_sacrebleu(name: str, sentence: Any, corpus: Any) -> Metric:
     def whole(
         examples: Sequence[Example], predictions: Sequence[Prediction], scores: Sequence[Score]
     ) -> float:
-        texts = [[answer_text(r) for r in e.references] for e in examples]
-        streams = [[t[i] if i < len(t) else None for t in texts] for i in range(max(map(len, texts)))]
-        return float(corpus.corpus_score([p.output for p in predictions], streams).score) / 100
+        return float(corpus.corpus_score(*_streams(examples, predictions)).score) / 100
 
-    return Judged(name, judge, whole=whole)
+    def weighted(examples: Sequence[Example], predictions: Sequence[Prediction]) -> OfWeights:
+        """Both are made of sums over the segments, which sacrebleu's own significance tests resample."""
+        import numpy as np
+
+        segments = np.array(corpus._extract_corpus_statistics(*_streams(examples, predictions)))
+
+        def value(weights: npt.NDArray[np.float64]) -> float:
+            total = np.rint(weights @ segments).astype(int).tolist()
+            return float(corpus._compute_score_from_stats(total).score) / 100
+
+        return value
+
+    return Judged(name, judge, whole=whole, weighted=weighted)
+
+
+def _streams(
+    examples: Sequence[Example], predictions: Sequence[Prediction]
+) -> tuple[list[str], list[list[str | None]]]:
+    """Outputs and references as sacrebleu wants them: the first of every example, the second, ..."""
+    texts = [[answer_text(r) for r in e.references] for e in examples]
+    streams = [[t[i] if i < len(t) else None for t in texts] for i in range(max(map(len, texts)))]
+    return [p.output for p in predictions], streams

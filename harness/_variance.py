@@ -63,4 +63,5 @@ def satterthwaite(parts: list[tuple[float, float]]) -> tuple[float, float]:
     total = sum(v for v, _ in parts)
     if total <= 0:
         return 0.0, parts[0][1]
-    return total, total**2 / sum(v**2 / df for v, df in parts)
+    spread = sum(v**2 / df for v, df in parts)
+    return total, total**2 / spread if spread > 0 else float("inf")

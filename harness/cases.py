@@ -38,8 +38,9 @@ def of_task(results: Results, name: str, *, draws: int = drawing.DRAWS, seed: in
     candidates = [_candidate(row, pricing, in_service=i == position) for i, row in enumerate(rows)]
     if isinstance(economics.incumbent, Incumbent):
         stated = economics.incumbent
+        assert stated.quality is not None  # with predictions it is one of the strategies
         candidates.append(Candidate(stated.name, "given", HERE, stated.p95, of_incumbent(stated)))
-        found = _with_stated(found, task, stated)
+        found = _with_stated(found, stated.name, stated.quality)
         position = len(candidates) - 1
     return Case(
         name,
@@ -96,7 +97,7 @@ def _candidate(row: Row, pricing: Pricing, *, in_service: bool) -> Candidate:
     )
 
 
-def _with_stated(found: Draws, task: TaskResult, stated: Incumbent) -> Draws:
+def _with_stated(found: Draws, name: str, quality: float) -> Draws:
     """The draws with an incumbent whose quality is taken as stated: the same in every draw.
 
     What share of its answers counts as correct is taken to be its quality, which holds for 0/1 scores.
@@ -105,11 +106,11 @@ def _with_stated(found: Draws, task: TaskResult, stated: Incumbent) -> Draws:
     one = np.ones(shape)
     return replace(
         found,
-        labels=(*found.labels, stated.name),
-        score=np.vstack([found.score, stated.quality * one]),
-        worth=np.vstack([found.worth, stated.quality * one]),
+        labels=(*found.labels, name),
+        score=np.vstack([found.score, quality * one]),
+        worth=np.vstack([found.worth, quality * one]),
         tokens=np.vstack([found.tokens, one]),
         seconds=np.vstack([found.seconds, one]),
-        score_mean=np.append(found.score_mean, stated.quality),
-        worth_mean=np.append(found.worth_mean, stated.quality),
+        score_mean=np.append(found.score_mean, quality),
+        worth_mean=np.append(found.worth_mean, quality),
     )

@@ -227,16 +227,12 @@ def _prerequisites(results: Results, task: TaskResult, tuned: Sequence[Row]) -> 
         "prerequisites", "data set",
         f"{task.sizes.get('train', 0):,} training examples, licence {licence}",
     )  # fmt: skip
-    hardware = results.info.get("hardware") or {}
-    gpus = [str(g.get("name", g)) if isinstance(g, Mapping) else str(g) for g in hardware.get("gpus") or []]
-    machine = f.names(gpus) if gpus else str(hardware.get("cpu") or f.UNKNOWN)
     if _trainings(tuned):
-        memory = (
-            f" with {f.large(hardware.get('memory_bytes'), 'B')} of memory"
-            if hardware.get("memory_bytes")
-            else ""
+        yield Item(
+            "prerequisites",
+            "training environment",
+            f.clean(f"this run trained on {_machine(results.info.get('hardware') or {})}"),
         )
-        yield Item("prerequisites", "training environment", f.clean(f"this run trained on {machine}{memory}"))
     else:
         yield _missing("prerequisites", "training environment", "nothing was trained")
     e, hour = results.economics, Pricing(results).machine
@@ -246,3 +242,14 @@ def _prerequisites(results: Results, task: TaskResult, tuned: Sequence[Row]) -> 
     yield Item(
         "prerequisites", "hosting environment", f.clean(f"{e.hardware}{price}, paid by {own}{projected}")
     )
+
+
+def _machine(hardware: Mapping[str, Any]) -> str:
+    """The hardware of a run; of one joined from several, what differs stands there by origin."""
+    gpus = hardware.get("gpus") or []
+    if isinstance(gpus, Mapping) or isinstance(hardware.get("cpu"), Mapping):
+        return "several machines (see where the numbers come from)"
+    names = [str(g.get("name", g)) if isinstance(g, Mapping) else str(g) for g in gpus]
+    machine = f.names(names) if names else str(hardware.get("cpu") or f.UNKNOWN)
+    memory = hardware.get("memory_bytes")
+    return f"{machine} with {f.large(memory, 'B')} of memory" if isinstance(memory, int | float) else machine

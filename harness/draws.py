@@ -8,7 +8,7 @@ with the intervals of `stats.mean_interval`. What a draw decides is `decision`'s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,10 +21,12 @@ from breakeven.harness._variance import (
     satterthwaite,
     seed_variance,
 )
+from breakeven.harness.crossfit import Folds, variance_parts
 from breakeven.harness.economics import ErrorCosts
 from breakeven.harness.errors import UserError
 from breakeven.harness.pricing import Pricing
 from breakeven.harness.results import DONE, CellResult, Row, TaskResult, TestExample
+from breakeven.harness.summary import folds_of
 
 Floats = npt.NDArray[np.float64]
 
@@ -61,17 +63,77 @@ def of_task(
     seed: int = 0,
 ) -> Draws:
     """Draws of the rows that have a result; the same for the same run."""
-    groups = [e.group for e in task.test]
-    items = _item_weights(len(task.test), groups if any(g is not None for g in groups) else None, draws, seed)
+    metric = task.primary
+    done = [[c for c in row.cells if c.state == DONE] for row in rows]
+    scores = [np.array([c.scores(metric.name) for c in cells], dtype=np.float64) for cells in done]
     weight = example_weights(task, pricing.economics.error_costs)
-    parts = [_row(task, row, i, pricing, items, weight, seed) for i, row in enumerate(rows)]
+    items = resampled(len(task.test), groups_of(task), draws=draws, seed=seed)
+    found = of_scores(
+        [row.label for row in rows],
+        scores,
+        items,
+        bounds=metric.range,
+        worth=[correct(task, y) * weight for y in scores],
+        worth_bounds=(0.0, float(weight.max())),
+        seeded=[any(c.seed is not None for c in cells) for cells in done],
+        folds=[folds_of(cells) for cells in done],
+        seed=seed,
+    )
+    score, mean = found.score, found.score_mean
+    if not metric.additive:
+        mean = np.array([np.mean([c.aggregates[metric.name] for c in cells]) for cells in done])
+        score = np.array([rounded(_stored(c, float(m), draws)) for c, m in zip(done, mean, strict=True)])
+    tokens = [rounded(_tokens(cells, pricing, items)) for cells in done]
+    seconds = [rounded(_seconds(cells, draws, seed)) for cells in done]
+    return replace(found, score=score, score_mean=mean, tokens=np.array(tokens), seconds=np.array(seconds))
 
-    def stacked(k: int) -> Floats:
-        return np.array([rounded(np.asarray(p[k])) for p in parts])
 
-    means = np.array([[p[4], p[5]] for p in parts]).reshape(len(parts), 2)
-    labels = tuple(r.label for r in rows)
-    return Draws(labels, stacked(0), stacked(1), stacked(2), stacked(3), means[:, 0], means[:, 1])
+def of_scores(
+    labels: Sequence[str],
+    scores: Sequence[Floats],
+    items: Items,
+    *,
+    folds: Sequence[Folds | None] | None = None,
+    bounds: tuple[float, float] | None = (0.0, 1.0),
+    worth: Sequence[Floats] | None = None,
+    worth_bounds: tuple[float, float] = (0.0, 1.0),
+    seeded: Sequence[bool] | None = None,
+    seed: int = 0,
+) -> Draws:
+    """Draws of strategies whose every request costs its mean.
+
+    Args:
+        scores: per strategy (seeds, items), items in the same order.
+        items: how the items were drawn, see `resampled`.
+        folds: per strategy, where it was scored out of fold.
+        bounds: (lowest, highest) possible score; None where it is open.
+        worth: correct answers, weighted; the scores themselves unless given.
+        seeded: per strategy, whether it varies with the seed; all do unless told.
+    """
+    right = list(scores) if worth is None else list(worth)
+    score, worths = [], []
+    for i, (y, good) in enumerate(zip(scores, right, strict=True)):
+        noise = np.random.default_rng([seed, i + 1]).standard_normal(len(items.weights))
+        varies = seeded is None or seeded[i]
+        cut = folds[i] if folds is not None else None
+        score.append(rounded(spread(y, items, noise, bounds, varies, cut)))
+        worths.append(rounded(spread(good, items, noise, worth_bounds if worth else bounds, varies, cut)))
+    ones = np.ones((len(score), len(items.weights)))
+    return Draws(
+        tuple(labels),
+        np.array(score),
+        np.array(worths),
+        ones,
+        ones,
+        np.array([float(np.mean(y)) for y in scores]),
+        np.array([float(np.mean(good)) for good in right]),
+    )
+
+
+def groups_of(task: TaskResult) -> list[str | None] | None:
+    """What makes test examples dependent; None where nothing does."""
+    groups = [e.group for e in task.test]
+    return groups if any(g is not None for g in groups) else None
 
 
 def correct(task: TaskResult, scores: Floats) -> Floats:
@@ -125,55 +187,48 @@ def rounded(values: Floats) -> Floats:
 
 
 @dataclass(frozen=True)
-class _Items:
+class Items:
     """How often each item is in each draw, over the number of items drawn: (draws, items)."""
 
     weights: Floats
     clusters: list[npt.NDArray[np.intp]]
 
+    def groups(self) -> list[str]:
+        """The cluster of each item."""
+        label = {int(i): str(k) for k, positions in enumerate(self.clusters) for i in positions}
+        return [label[i] for i in range(self.weights.shape[1])]
 
-def _item_weights(items: int, groups: list[str | None] | None, draws: int, seed: int) -> _Items:
+
+def resampled(
+    items: int, groups: Sequence[str | None] | None = None, *, draws: int = DRAWS, seed: int = 0
+) -> Items:
+    """Items drawn with replacement, whole groups at a time: the draws of `stats.resamples`, counted."""
     clusters = cluster_positions(groups, items)
     cluster_of = np.empty(items, dtype=np.intp)
     for j, positions in enumerate(clusters):
         cluster_of[positions] = j
     rng = np.random.default_rng(seed)
     counts = np.empty((draws, items))
-    for d in range(draws):  # the same draws as `stats.resamples`, counted
+    for d in range(draws):
         picked = rng.integers(len(clusters), size=len(clusters))
         counts[d] = np.bincount(picked, minlength=len(clusters))[cluster_of]
-    return _Items(counts / counts.sum(axis=1, keepdims=True), clusters)
-
-
-def _row(
-    task: TaskResult, row: Row, index: int, pricing: Pricing, items: _Items, weight: Floats, seed: int
-) -> tuple[Floats, Floats, Floats, Floats, float, float]:
-    cells = [c for c in row.cells if c.state == DONE]
-    metric = task.primary
-    y = np.array([c.scores(metric.name) for c in cells], dtype=np.float64)
-    good = correct(task, y) * weight
-    rng = np.random.default_rng([seed, index + 1])
-    noise = rng.standard_normal(len(items.weights))
-    seeded = any(c.seed is not None for c in cells)
-    most = float(weight.max())
-    worth = spread(good, items, noise, (0.0, most), seeded)
-    if metric.additive:
-        score, mean = spread(y, items, noise, metric.range, seeded), float(y.mean())
-    else:
-        mean = float(np.mean([c.aggregates[metric.name] for c in cells]))
-        score = _stored(cells, mean, len(items.weights))
-    tokens, seconds = _tokens(cells, pricing, items), _seconds(cells, rng, len(items.weights))
-    return score, worth, tokens, seconds, mean, float(good.mean())
+    return Items(counts / counts.sum(axis=1, keepdims=True), clusters)
 
 
 def spread(
-    scores: Floats, items: _Items, noise: Floats, bounds: tuple[float, float] | None, seeded: bool
+    scores: Floats,
+    items: Items,
+    noise: Floats,
+    bounds: tuple[float, float] | None,
+    seeded: bool,
+    folds: Folds | None = None,
 ) -> Floats:
     """(draws,) of a mean score: resampled items, and the seeds' own variance.
 
     Deviations are scaled to the standard error that `stats.mean_interval` uses, their quantiles to its t;
     with scores that are all equal, draws are from the Beta posterior at Jeffreys' prior (Brown, Cai and
-    DasGupta 2001), which is as wide as the number of items (groups) allows.
+    DasGupta 2001), which is as wide as the number of items (groups) allows. Out of fold, the variance is that
+    of `crossfit`: what fits of different folds share widens it, what they differ by is noise of its own.
     """
     y = matrix(scores)
     mean, clusters = float(y.mean()), items.clusters
@@ -181,8 +236,12 @@ def spread(
     item_variance = clustered_variance(y.mean(axis=0), clusters, small_sample=True) if n > 1 else 0.0
     own = seed_variance(y) if seeded and len(y) > 1 else 0.0
     if item_variance + own <= 0:
-        return _jeffreys(mean, n, bounds, noise)
-    total, df = satterthwaite([(item_variance, n - 1.0), *([(own, len(y) - 1.0)] if len(y) > 1 else [])])
+        return _jeffreys(mean, n / (folds.factor if folds is not None else 1.0), bounds, noise)
+    parts = [(item_variance, n - 1.0)]
+    if folds is not None:
+        parts = variance_parts(y, folds, items.groups())
+    total, df = satterthwaite(parts + ([(own, len(y) - 1.0)] if len(y) > 1 else []))
+    own += sum(variance for variance, _ in parts[1:])  # between folds
     deviation = items.weights @ y.mean(axis=0) - mean
     if n > 1:
         deviation = deviation * np.sqrt(n / (n - 1))
@@ -201,7 +260,7 @@ def _t_quantiles(z: Floats, df: float) -> Floats:
     return made
 
 
-def _jeffreys(mean: float, n: int, bounds: tuple[float, float] | None, noise: Floats) -> Floats:
+def _jeffreys(mean: float, n: float, bounds: tuple[float, float] | None, noise: Floats) -> Floats:
     if bounds is None:
         return np.full_like(noise, mean)
     from scipy import stats as scipy_stats
@@ -222,7 +281,7 @@ def _stored(cells: Sequence[CellResult], mean: float, draws: int) -> Floats:
     return made
 
 
-def _tokens(cells: Sequence[CellResult], pricing: Pricing, items: _Items) -> Floats:
+def _tokens(cells: Sequence[CellResult], pricing: Pricing, items: Items) -> Floats:
     """Factor on the mean cost of a request's tokens."""
     found = [pricing.tokens_by_example(c) for c in cells]
     known = [m for m in found if m is not None]
@@ -234,11 +293,12 @@ def _tokens(cells: Sequence[CellResult], pricing: Pricing, items: _Items) -> Flo
     return made
 
 
-def _seconds(cells: Sequence[CellResult], rng: np.random.Generator, draws: int) -> Floats:
+def _seconds(cells: Sequence[CellResult], draws: int, seed: int) -> Floats:
     """Factor on the mean busy seconds: the timed requests, resampled."""
     timed = [s for c in cells for s in ((c.timing or {}).get("batch_of_one") or {}).get("seconds", [])]
     if len(timed) < 2 or np.mean(timed) <= 0:
         return np.ones(draws)
+    rng = np.random.default_rng(seed)
     drawn = rng.choice(np.array(timed), size=(draws, len(timed))).mean(axis=1)
     made: Floats = drawn / np.mean(timed)
     return made

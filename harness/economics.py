@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from breakeven.harness.errors import UserError
 from breakeven.harness.yamlfile import validated
@@ -51,12 +51,25 @@ class ErrorCosts(_Strict):
 
 
 class Incumbent(_Strict):
-    """What is in service today, where it is none of the suite's strategies."""
+    """What is in service today, where it is none of the suite's strategies.
 
-    name: str = "today"
-    quality: float = Field(description="on the primary metric")
+    Either its answers to the test examples (`predictions`: a file with the columns id and output, and seconds
+    where known), which are scored like everybody's, or its quality as somebody states it.
+    """
+
+    name: str = Field("today", min_length=1)
+    predictions: str | None = None
+    quality: float | None = Field(None, description="on the primary metric")
     cost_per_1000: float | None = Field(None, ge=0, description="of 1,000 requests; unknown unless said")
     p95: float | None = Field(None, gt=0, description="latency in seconds")
+
+    @model_validator(mode="after")
+    def _either(self) -> Incumbent:
+        if (self.predictions is None) == (self.quality is None):
+            raise ValueError("needs either predictions (a file of its answers) or its quality")
+        if self.predictions is not None and self.p95 is not None:
+            raise ValueError("p95 goes with quality; with predictions it comes from their column seconds")
+        return self
 
 
 class Economics(_Strict):

@@ -36,12 +36,19 @@ def pulls(row: Row, lever: Lever) -> bool:
 
 
 def family(row: Row) -> Family:
+    if is_recorded(row):
+        return "given"
     tuned, retrieval = pulls(row, "weights"), pulls(row, "context")
     if tuned:
         return "tuned-retrieval" if retrieval else "tuned"
     if row.model is None:
         return "no-model"
     return "retrieval" if retrieval else "prompting"
+
+
+def is_recorded(row: Row) -> bool:
+    """Answers that were given elsewhere: nothing was built, tried or served here."""
+    return bool(row.cells) and row.cells[0].factory == "recorded"
 
 
 def is_tuned(kind: Family) -> bool:
@@ -54,6 +61,8 @@ def labelled_examples(row: Row) -> int:
     All of its training set where it trains, looks for similar ones or needs no model; the k that it shows
     where they are drawn once; none where it shows none.
     """
+    if is_recorded(row):
+        return 0
     if row.model is None or pulls(row, "weights"):
         return row.train_size
     shown = settings(row).get("demonstrations") or {}

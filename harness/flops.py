@@ -14,6 +14,10 @@ from collections.abc import Iterable
 
 from breakeven.harness.contracts import ModelCard
 
+#: An encoder-decoder sends each token through one of its two halves: N is this share of all parameters
+#: (Liu et al. 2022, arXiv 2205.05638, section 4.2).
+ENCODER_DECODER_SHARE = 0.5
+
 
 def attention(layers: int, width: int, queries: float, keys: float) -> float:
     """Operations of the attention of `queries` tokens over `keys` tokens, forward: 4 L d per pair."""
@@ -62,6 +66,22 @@ def lora_parameters(shapes: Iterable[tuple[int, int]], rank: int) -> int:
     Hu et al. 2021 (arXiv 2106.09685, section 4.1): A is rank x in, B is out x rank.
     """
     return sum(rank * (inputs + outputs) for inputs, outputs in shapes)
+
+
+def utilisation(operations: float, seconds: float, devices: int, peak: float) -> float:
+    """Share of the operations that `devices` with `peak` operations a second could have made (MFU).
+
+    Chowdhery et al. 2022 (PaLM, appendix B): what the model needs by formula counts, recomputation does not.
+    """
+    return operations / (seconds * devices * peak)
+
+
+def repaying_calls(one_off: float, before: float, after: float) -> float:
+    """Calls until what was spent once (`one_off`) is saved: the difference per call from `before` to `after`.
+
+    All in one unit (operations, money). Infinite where a call is no cheaper afterwards.
+    """
+    return one_off / (before - after) if after < before else float("inf")
 
 
 def inference_flops(card: ModelCard, input_tokens: float, output_tokens: float) -> float | None:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from breakeven.harness import costs
 from breakeven.harness.economics import HOURS_A_MONTH, MONTHS_A_YEAR, Economics, Incumbent
-from breakeven.harness.families import family, is_tuned, labelled_examples, pulls
+from breakeven.harness.families import family, is_recorded, is_tuned, labelled_examples, pulls
 from breakeven.harness.ledger import Phase
 from breakeven.harness.pricing import Pricing, mean_cost
 from breakeven.harness.results import DONE, CellResult, Row
@@ -229,11 +229,11 @@ def _up_front(row: Row, cells: Sequence[CellResult], pricing: Pricing) -> Iterat
         yield _hours(economics, "writing the prompt", "up front", economics.people.prompt_hours,
                      "", "prompt_hours")  # fmt: skip
     built = [w for lever, w in (("context", "retrieval"), ("weights", "tuning")) if pulls(row, lever)]  # type: ignore[arg-type]
-    built += ["the classifier"] if row.model is None else []
+    built += ["the classifier"] if family(row) == "no-model" else []
     for what in built:
         yield _hours(economics, f"setting up {what}", "up front", economics.people.build_hours,
                      "", "build_hours")  # fmt: skip
-    if pricing.hosted(cells[0]) is None:
+    if pricing.hosted(cells[0]) is None and not is_recorded(row):
         yield _hours(economics, "putting it into service", "up front", economics.people.deploy_hours,
                      "", "deploy_hours")  # fmt: skip
 
@@ -254,7 +254,7 @@ def _monthly(row: Row, pricing: Pricing) -> Iterator[Line]:
 
 def _retraining(row: Row, cells: Sequence[CellResult], pricing: Pricing) -> Iterator[Line]:
     economics = pricing.economics
-    if economics.retrain_every_months is None or not (pulls(row, "weights") or row.model is None):
+    if economics.retrain_every_months is None or not (pulls(row, "weights") or family(row) == "no-model"):
         return
     for part, priced in (("machine", pricing.one_off_machine), ("tokens", pricing.one_off_billed)):
         cost = mean_cost([priced(c, ("train",)) for c in cells])
@@ -271,6 +271,9 @@ def _served(row: Row, cells: Sequence[CellResult], pricing: Pricing) -> Iterator
         name = pricing.hosted(cells[0])
         source = f"{row.input_tokens:,.0f} tokens in, {row.output_tokens:,.1f} out, at the prices of {name}"
         yield _line("tokens", "each request", "tokens", tokens, source)
+    fees = mean_cost([pricing.fees(c) for c in cells])
+    if fees.of or fees.value:
+        yield _line("fees", "each request", "fixed", fees, "as booked in the ledger")
     busy = [pricing.busy_seconds(c) for c in cells]
     if pricing.economics.serving == "dedicated" and pricing.hosted(cells[0]) is None:
         if any(b.value is None for b in busy) or pricing.machine_of(row.strategy) is None:

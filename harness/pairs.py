@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from breakeven.harness.families import LEVERS, Lever, pulls, settings
-from breakeven.harness.results import DONE, MetricInfo, Results, Row, TaskResult
+from breakeven.harness.results import DONE, CellResult, MetricInfo, Results, Row, TaskResult
 from breakeven.harness.stats import Difference, paired_difference
+from breakeven.harness.summary import folds_of_both
 
 LEVER_WORDS: dict[Lever, str] = {
     "demonstrations": "Demonstrations",
@@ -70,6 +71,7 @@ def compare(task: TaskResult, a: Row, b: Row) -> Difference | None:
             groups if any(g is not None for g in groups) else None,
             bounds=metric.range,
             varies_with_seed=(_by_seed(a), _by_seed(b)),
+            folds=folds_of_both(_done(a), _done(b)),
         )
     except ValueError:  # open range and no variance: nothing can be said
         return None
@@ -83,7 +85,11 @@ def direction(low: float, high: float, metric: MetricInfo) -> Direction:
 
 
 def _scores(row: Row, metric: str) -> Sequence[Sequence[float]]:
-    return [c.scores(metric) for c in row.cells if c.state == DONE and c.predictions]
+    return [c.scores(metric) for c in _done(row)]
+
+
+def _done(row: Row) -> list[CellResult]:
+    return [c for c in row.cells if c.state == DONE and c.predictions]
 
 
 def _by_seed(row: Row) -> bool:

@@ -1,7 +1,7 @@
 """From a suite to its cells: what has to be run, under which names, with which addresses.
 
-A cell is task x strategy x model x training size x seed, less what the strategy does not vary with, so that
-no cell is run twice.
+A cell is task x strategy x model x training size x seed, and x fold where rows are scored out of fold; less
+what the strategy does not vary with, so that no cell is run twice.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from breakeven.harness import registry
-from breakeven.harness.contracts import Metric, Strategy, Task
+from breakeven.harness.contracts import Example, Metric, Strategy, Task
 from breakeven.harness.errors import BreakevenError, UserError
+from breakeven.harness.folds import CrossfitTask, nested
 from breakeven.harness.store import digest
 from breakeven.harness.suite import StrategyEntry, Suite, TaskEntry
 
@@ -24,7 +26,10 @@ LONGEST_ID = 240
 
 @dataclass(frozen=True, slots=True)
 class CellSpec:
-    """A cell as JSON; `factory` and `settings` re-create its strategy anywhere."""
+    """A cell as JSON; `factory` and `settings` re-create its strategy anywhere.
+
+    `fold` counts from 1; without one a cell is fitted once and answers all that is scored.
+    """
 
     id: str
     task: str
@@ -34,6 +39,44 @@ class CellSpec:
     model: str | None
     train_size: int
     seed: int | None
+    fold: int | None = None
+
+    @property
+    def joined(self) -> str:
+        """The id under which results show the folds of a cell as one."""
+        return self.id if self.fold is None else self.id.removesuffix(fold_suffix(self.fold))
+
+
+def fold_suffix(fold: int) -> str:
+    """What the id of a fold's cell ends in."""
+    return f"--f{fold}"
+
+
+def task_of(tasks: Mapping[str, Task], spec: CellSpec) -> Task:
+    """What a cell is fitted and scored on: its task, or the fold of it."""
+    task = tasks[spec.task]
+    if spec.fold is None:
+        return task
+    assert isinstance(task, CrossfitTask)
+    return task.folds[spec.fold - 1]
+
+
+def full_size(task: Task) -> int:
+    """The training size that means all rows; where rows are scored out of fold, the mean over the folds."""
+    return task.sizes["train"] if isinstance(task, CrossfitTask) else len(task.train)
+
+
+def training_rows(tasks: Mapping[str, Task], spec: CellSpec) -> tuple[Example, ...]:
+    """The training rows for `fit`: some of those of a larger size, the same for all strategies and seeds.
+
+    By choice where the task has choices. Each fold draws its own, or the folds would share nearly all of a
+    small training set, and how much hangs on which rows it holds would not show.
+    """
+    task = task_of(tasks, spec)
+    if spec.train_size >= full_size(tasks[spec.task]):
+        return task.train
+    salt = f"fold {spec.fold}" if spec.fold is not None else ""
+    return nested(task.train, spec.train_size, stratify=task.choices is not None, salt=salt)
 
 
 def load_task(name: str, entry: TaskEntry, limit: int | None = None) -> Task:
@@ -124,40 +167,30 @@ def cells(suite: Suite, tasks: Mapping[str, Task], only: Sequence[str] = ()) -> 
 
 
 def _matches(spec: CellSpec, pattern: str) -> bool:
-    return fnmatch.fnmatch(spec.strategy, pattern) or fnmatch.fnmatch(spec.id, pattern)
+    return any(fnmatch.fnmatch(name, pattern) for name in (spec.strategy, spec.id, spec.joined))
 
 
 def _cells_of(suite: Suite, task_name: str, task: Task, name: str, entry: StrategyEntry) -> list[CellSpec]:
     varies = make_strategy(name, entry.strategy, entry.settings).varies_with
     models: list[str | None] = list(entry.models or suite.models) if "model" in varies else [None]
-    full = len(task.train)
+    full = full_size(task)
     wanted = [full if n == "all" else min(int(n), full) for n in suite.train_sizes]
     sizes = sorted(set(wanted)) if "train_size" in varies else [max(wanted)]
     seeds: list[int | None] = list(suite.seeds) if "seed" in varies else [None]
+    learns = bool({"train_size", "seed"} & set(varies))  # from rows, so never from those it answers
+    folds: list[int | None] = list(task.used) if learns and isinstance(task, CrossfitTask) else [None]
     many_models, many_sizes = len(suite.models) > 1, len(set(wanted)) > 1
     found = []
-    for model in models:
-        for size in sizes:
-            for seed in seeds:
-                parts = [task_name, name]
-                if many_models and model is not None:
-                    parts.append(model)
-                if many_sizes and "train_size" in varies:
-                    parts.append(f"n{size}")
-                if seed is not None:
-                    parts.append(f"s{seed}")
-                found.append(
-                    CellSpec(
-                        "--".join(_safe(p) for p in parts),
-                        task_name,
-                        name,
-                        entry.strategy,
-                        entry.settings,
-                        model,
-                        size,
-                        seed,
-                    )
-                )
+    for model, size, seed, fold in product(models, sizes, seeds, folds):
+        parts = [task_name, name]
+        if many_models and model is not None:
+            parts.append(model)
+        if many_sizes and "train_size" in varies:
+            parts.append(f"n{size}")
+        if seed is not None:
+            parts.append(f"s{seed}")
+        id = "--".join(_safe(p) for p in parts) + (fold_suffix(fold) if fold is not None else "")
+        found.append(CellSpec(id, task_name, name, entry.strategy, entry.settings, model, size, seed, fold))
     return found
 
 
@@ -218,20 +251,28 @@ def _source(thing: Any) -> str:
 
 def task_digest(task: Task) -> str:
     """Address of a task's content: everything that changes a prompt, a split or a score."""
+    folds = {}
+    if isinstance(task, CrossfitTask):  # rows that are not scored are fitted on all the same
+        folds = {
+            "folds": [[[e.id for e in s] for s in (f.train, f.validation, f.test)] for f in task.folds],
+            "rows": [_row(e) for e in task.rows],
+        }
     return digest(
         {
+            **folds,
             "name": task.name,
             "instructions": task.instructions,
             "template": task.input_template,
             "choices": task.choices,
             "max_tokens": task.max_tokens,
             "metrics": [_metric_identity(m) for m in task.metrics],
-            "splits": {
-                s: [[e.id, e.input, e.references, e.group] for e in getattr(task, s)]
-                for s in ("train", "validation", "test")
-            },
+            "splits": {s: [_row(e) for e in getattr(task, s)] for s in ("train", "validation", "test")},
             "documents": [[d.id, d.title, d.text] for d in task.documents],
             "language": task.language,
             "correct_at": task.correct_at,
         }
     )
+
+
+def _row(example: Example) -> list[Any]:
+    return [example.id, example.input, example.references, example.group]

@@ -76,7 +76,17 @@ class Pricing:
         Priced seconds are those at the stated concurrency, from a pass without sharing between requests;
         without such a pass, those of one request at a time.
         """
-        return 1000 * (self.tokens(cell) + self.machine_time(cell))
+        return 1000 * (self.tokens(cell) + self.machine_time(cell) + self.fees(cell))
+
+    def fees(self, cell: CellResult) -> costs.Cost:
+        """Money of a request that was booked as money: a service's fee, what a suite states."""
+        booked = list(cell.ledger.select("serve", "money"))
+        if not booked:
+            return costs.NOTHING
+        total = cell.ledger.total("money", "serve")
+        if total.value is None:
+            return costs.unpriced("a fee, which was not stated")
+        return costs.Cost(total.value / max(len(cell.predictions), 1), total.status, priced=1, of=1)
 
     def tokens(self, cell: CellResult) -> costs.Cost:
         """Cost of a request's tokens, where a provider bills them; nothing for a model of one's own."""
@@ -110,6 +120,8 @@ class Pricing:
 
     def busy_seconds(self, cell: CellResult) -> Amount:
         """Seconds that a request keeps our own machine busy."""
+        if cell.model is None and any(cell.ledger.select("serve", "money")):
+            return Amount(0.0)  # answered elsewhere; its price is a fee
         if self.hosted(cell) is None:
             return priced_seconds(cell)
         spent = cell.ledger.total("seconds", "serve")

@@ -7,13 +7,14 @@ the stored per-example scores and ledgers, so that a run can be re-scored and re
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from breakeven.harness import economics
+from breakeven.harness import _folders, economics
 from breakeven.harness.contracts import Json, Usage
 from breakeven.harness.economics import Economics
 from breakeven.harness.errors import UserError
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from breakeven.harness.stats import Interval
 
 DONE = "done"
+FOLD = re.compile(r"--f\d+$")  # what `plan.fold_suffix` appends
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ class TestExample:
     references: tuple[Json, ...]
     group: str | None = None
     meta: Mapping[str, Json] = field(default_factory=dict)
+    fold: int | None = None  # from 1, where rows are scored out of fold
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,12 @@ class StoredPrediction:
 
 @dataclass(frozen=True)
 class CellResult:
-    """One cell: task x strategy x model x training size x seed."""
+    """One cell: task x strategy x model x training size x seed.
+
+    Where rows are scored out of fold, the folds of a cell are one of these, its `parts`: see
+    `breakeven.harness.joining`. `fold_of` is then the fold of each prediction, from 1, and `outside` of each
+    fold the labelled rows outside of it, which its fit could see; both are empty elsewhere.
+    """
 
     id: str
     task: str
@@ -104,6 +112,13 @@ class CellResult:
     fit_notes: Mapping[str, Any]
     lost: Mapping[str, float]
     draws: tuple[float, ...] = ()  # resamples of a primary metric that is no mean
+    factory: str = ""  # what makes the strategy, by its name in the registry
+    fold: int | None = None  # of one fold's cell alone, from 1
+    joined: str = ""  # the id that its folds are joined under
+    folds: int = 1  # how many there should be
+    fold_of: tuple[int, ...] = ()
+    outside: Mapping[int, int] = field(default_factory=dict)
+    parts: tuple[CellResult, ...] = ()
 
     def scores(self, metric: str) -> list[float]:
         return [p.score[metric] for p in self.predictions]
@@ -132,7 +147,8 @@ class Row:
     """A line of a task's result table: one strategy (x model x training size), its seeds together.
 
     `quality` is the primary metric over all seeds; `difference` to the reference strategy is paired by
-    example. `input_tokens`/`output_tokens` per request; `latency` (p50, p95) seconds from the batch-of-one
+    example, `p` of no difference by `test`, `p_adjusted` after Holm over the task's comparisons with the
+    reference. `input_tokens`/`output_tokens` per request; `latency` (p50, p95) seconds from the batch-of-one
     pass; `training_seconds` mean over seeds. `label` is unique within the table.
     """
 
@@ -150,6 +166,9 @@ class Row:
     difference_interval: Interval | None = None
     won: int = 0
     lost: int = 0
+    p: float | None = None
+    p_adjusted: float | None = None
+    test: str = ""
     input_tokens: float | None = None
     output_tokens: float | None = None
     cost_per_1000: Cost = Cost(None, "unknown")
@@ -206,8 +225,13 @@ class Results:
 def load(folder: Path, prices: Path | None = None, changes: Sequence[str] = ()) -> Results:
     """Read a run folder; `prices` and `changes` re-price it. Raises UserError when it is none."""
     folder = Path(folder)
-    if not (folder / "run.json").is_file():
-        raise UserError("not a run folder: there is no run.json in it", file=folder)
+    _folders.require_run(folder)
+    if _folders.is_broken_off(folder):
+        raise UserError(
+            "scoring this run again was broken off, its files do not fit together",
+            file=folder,
+            hint=f"complete it with: breakeven score {folder} --in-place",
+        )
     import yaml
 
     info = _json(folder / "run.json", {})
@@ -216,9 +240,34 @@ def load(folder: Path, prices: Path | None = None, changes: Sequence[str] = ()) 
     order = {name: i for i, name in enumerate(info.get("tasks", []))}
     tasks = dict(sorted(tasks.items(), key=lambda kv: order.get(kv[0], len(order))))
     planned = info.get("cells") or sorted(p.name for p in (folder / "cells").glob("*"))
-    cells = {c: _cell(folder / "cells" / c) for c in planned if (folder / "cells" / c / "cell.json").exists()}
-    found = Results(folder, info.get("name", folder.name), info, suite, tasks, cells, prices, tuple(changes))
-    _ = found.economics  # a wrong change is said now, not while a report is half written
+    begun = [_cell(folder / "cells" / c) for c in planned if (folder / "cells" / c / "cell.json").exists()]
+    if (suite.get("evaluate") or {}).get("crossfit"):
+        info = {**info, "cells": list(dict.fromkeys(FOLD.sub("", c) for c in planned))}
+    cells = _joined(folder, begun, tasks)
+    made = Results(folder, info.get("name", folder.name), info, suite, tasks, cells, prices, tuple(changes))
+    _ = made.economics  # a wrong change is said now, not while a report is half written
+    return made
+
+
+def _joined(
+    folder: Path, begun: Sequence[CellResult], tasks: Mapping[str, TaskResult]
+) -> dict[str, CellResult]:
+    """The cells by id; the folds of one are joined and stand where the first of them stood."""
+    from breakeven.harness import joining
+
+    together: dict[str, list[CellResult]] = {}
+    for cell in begun:
+        together.setdefault(cell.joined or cell.id, []).append(cell)
+    found: dict[str, CellResult] = {}
+    for id, parts in together.items():
+        if parts[0].fold is None:
+            found[id] = parts[0]
+            continue
+        task = tasks[parts[0].task]
+        stored = _json(folder / "joined" / f"{id}.json", {})
+        done = [folder / "cells" / p.id for p in parts if p.state == DONE]
+        kept = stored if joining.fits(stored, done) else {}
+        found[id] = joining.joined(parts, [e.id for e in task.test], task.metrics, kept)
     return found
 
 
@@ -256,7 +305,14 @@ def _task(folder: Path) -> TaskResult:
         duplicates=d["duplicates"],
         hash=d["hash"],
         test=tuple(
-            TestExample(e["id"], e["input"], tuple(e["references"]), e.get("group"), e.get("meta") or {})
+            TestExample(
+                e["id"],
+                e["input"],
+                tuple(e["references"]),
+                e.get("group"),
+                e.get("meta") or {},
+                e.get("fold"),
+            )
             for e in _lines(folder / "test.jsonl")
         ),
         documents={r["id"]: r for r in _lines(folder / "documents.jsonl")},
@@ -279,6 +335,7 @@ def _prediction(row: dict[str, Any]) -> StoredPrediction:
 
 def _cell(folder: Path) -> CellResult:
     spec, status = _json(folder / "cell.json"), _json(folder / "status.json", {})
+    fold: int | None = spec.get("fold")
     done = status.get("state") == DONE
     return CellResult(
         id=spec["id"],
@@ -298,4 +355,9 @@ def _cell(folder: Path) -> CellResult:
         fit_notes=_json(folder / "fit.json", {}),
         lost=status.get("lost") or {},
         draws=tuple(_json(folder / "draws.json", [])),
+        factory=spec.get("factory", ""),
+        fold=fold,
+        joined=spec.get("joined", ""),
+        folds=spec.get("folds", 1),
+        outside={fold: spec["outside"]} if fold is not None else {},
     )

@@ -16,10 +16,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from breakeven.harness import plan, registry, store
+from breakeven.harness import plan, registry, scoring, store
 from breakeven.harness import suite as suites
 from breakeven.harness.contracts import Embedder, Engine, Example, Request, Task
 from breakeven.harness.errors import UserError
+from breakeven.harness.folds import CrossfitTask, crossfitted
 from breakeven.harness.ledger import Ledger
 from breakeven.harness.plan import CellSpec
 from breakeven.harness.prices import PriceBook
@@ -63,7 +64,19 @@ def _prices(suite: Suite, engines: Engines, cards: Mapping[str, Any]) -> dict[st
 
 
 def load_tasks(suite: Suite, limit: int | None) -> dict[str, Task]:
-    return {name: _named(plan.load_task(name, entry, limit), name) for name, entry in suite.tasks.items()}
+    """The tasks by name, at most `limit` examples of each scored; cut into folds where the suite says so."""
+    count, most = suite.evaluate.crossfit, _least(suite.evaluate.examples, limit)
+    if count is None:
+        return {name: _named(plan.load_task(name, entry, limit), name) for name, entry in suite.tasks.items()}
+    tasks: dict[str, Task] = {}
+    for name, entry in suite.tasks.items():
+        try:
+            tasks[name] = crossfitted(_named(plan.load_task(name, entry), name), count, most)
+        except UserError as error:
+            if error.field != "evaluate.crossfit":
+                raise
+            raise UserError(f"task {name}: {error.what}", field=error.field, hint=error.hint) from error
+    return tasks
 
 
 def new_folder(root: Path, suite: Suite, name: str | None) -> Path:
@@ -128,6 +141,14 @@ def resume(folder: Path, options: Options, display: Display) -> Outcome:
     info = store.read_json(folder / "run.json")
     if info is None:
         raise UserError("not a run folder: there is no run.json in it", file=folder)
+    for made, how in {"rescored": "scored again", "merged": "put together from others"}.items():
+        if info.get(made):
+            raise UserError(
+                f"this run was {how}; what a new attempt would find is no longer what it was made from",
+                file=folder,
+                field="--resume",
+                hint="resume the run it came from, then do the same to that one",
+            )
     suite = suites.load(folder / "suite.yaml")
     if options.limit is not None and options.limit != info.get("limit"):
         began = f"with --limit {info['limit']}" if info.get("limit") else "without a limit"
@@ -276,7 +297,8 @@ def preflight(tasks: Mapping[str, Task], specs: Sequence[CellSpec], engines: Eng
         context = engine.describe().context
         if context is None:
             continue
-        prompts = [(e.id, bare_request(task, e)) for s in (task.train, task.test) for e in s]
+        rows = task.rows if isinstance(task, CrossfitTask) else (*task.train, *task.test)
+        prompts = [(e.id, bare_request(task, e)) for e in rows]
         longest = sorted(prompts, key=lambda p: -sum(len(m["content"]) for m in p[1].messages))[:3]
         for example, request in longest:
             tokens = engine.count_tokens(request)
@@ -306,7 +328,12 @@ def write_task(folder: Path, task: Task) -> None:
     from breakeven.harness.splits import leakage
 
     duplicates = leakage(task)
-    store.write_lines(folder / "test.jsonl", task.test)
+    sizes = {s: len(getattr(task, s)) for s in ("train", "validation", "test")}
+    rows: list[Any] = list(task.test)
+    if isinstance(task, CrossfitTask):
+        sizes, fold_of = task.sizes, task.fold_of
+        rows = [{**asdict(e), "fold": fold_of[e.id]} for e in task.test]
+    store.write_lines(folder / "test.jsonl", rows)
     store.write_json(
         folder / "task.json",
         {
@@ -317,17 +344,8 @@ def write_task(folder: Path, task: Task) -> None:
             "language": task.language,
             "licence": task.licence,
             "choices": task.choices,
-            "metrics": [
-                {
-                    "name": m.name,
-                    "range": m.range,
-                    "higher_is_better": m.higher_is_better,
-                    "additive": m.additive,
-                }
-                for m in task.metrics
-            ],
-            "correct_at": task.correct_at,
-            "sizes": {s: len(getattr(task, s)) for s in ("train", "validation", "test")},
+            **scoring.judgement(task),
+            "sizes": sizes,
             "documents": len(task.documents),
             "cut": task.cut,
             "duplicates": duplicates.to_json(),
@@ -341,6 +359,9 @@ def _forget_results(folder: Path, task: str) -> None:
     for cell in sorted((folder / "cells").glob("*")):
         if store.read_json(cell / "cell.json", {}).get("task", task) == task:
             store.remove(cell)
+    for joined in sorted((folder / "joined").glob("*.json")):
+        if store.read_json(joined)["task"] == task:
+            joined.unlink()
     (folder / "tasks" / task / "documents.jsonl").unlink(missing_ok=True)
 
 
@@ -365,6 +386,9 @@ def _frozen(suite: Suite, options: Options) -> Suite:
     """The suite with a limit written in, so that the frozen file alone repeats the run."""
     if options.limit is None:
         return suite
+    if suite.evaluate.crossfit is not None:
+        most = _least(suite.evaluate.examples, options.limit)
+        return suite.model_copy(update={"evaluate": suite.evaluate.model_copy(update={"examples": most})})
     tasks = {
         name: entry.model_copy(
             update={
@@ -376,6 +400,11 @@ def _frozen(suite: Suite, options: Options) -> Suite:
         for name, entry in suite.tasks.items()
     }
     return suite.model_copy(update={"tasks": tasks})
+
+
+def _least(*limits: int | None) -> int | None:
+    """The strictest of some limits; None where there is none."""
+    return min((n for n in limits if n is not None), default=None)
 
 
 def _versions() -> dict[str, str]:
@@ -401,7 +430,13 @@ def _now() -> str:
 
 
 def offline_by_default() -> None:
-    """Keep the libraries from asking the network about what is already here."""
+    """Keep the libraries from asking the network about what is already here, and threads from waiting busily.
+
+    OpenMP's threads spin for milliseconds before they sleep: beside any other process both wait for each
+    other. After 1,000 turns they sleep here; must be set before torch is imported.
+    """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("DO_NOT_TRACK", "1")
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from breakeven.harness import plan, registry, store
+from breakeven.harness import plan, registry, scoring, store
 from breakeven.harness.contracts import (
     Embedder,
     Engine,
@@ -24,13 +24,13 @@ from breakeven.harness.contracts import (
     Input,
     Prediction,
     Predictor,
-    Score,
     Services,
     Strategy,
     Task,
     take,
 )
 from breakeven.harness.errors import DiskError, NotApplicable, Pending, SpendingLimitReached, UserError
+from breakeven.harness.folds import CrossfitTask
 from breakeven.harness.ledger import Ledger, Phase
 from breakeven.harness.plan import CellSpec
 from breakeven.harness.session import Journal, Session, lost_work
@@ -86,6 +86,7 @@ class Runner:
             cell = Cell(self, spec)
             if cell.finished():
                 self.states[spec.id] = cell.state
+                self._join(spec)
                 continue
             if limit is not None and cell.is_billed():
                 self.states[spec.id] = "waiting"
@@ -98,8 +99,23 @@ class Runner:
                 state, reason = cell.mark("stopped", str(reached))
                 self.display.note(f"to go on, raise limits.spend in {self.folder / 'suite.yaml'} and resume")
             self.states[spec.id] = state
+            self._join(spec)
             self.display.cell_finished(spec, state, reason, cell.quality)
         return self.states
+
+    def _join(self, spec: CellSpec) -> None:
+        """Score all rows together once the last fold of a cell is done."""
+        from breakeven.harness import joining
+
+        task = self.tasks[spec.task]
+        if spec.fold is None or not isinstance(task, CrossfitTask):
+            return
+        try:
+            joining.write(self.folder, task, spec.joined)
+        except DiskError:
+            raise
+        except Exception as error:  # a metric that cannot aggregate; the folds stay as they are
+            self.display.note(f"{spec.joined}: its folds cannot be scored together: {error}")
 
 
 class Cell:
@@ -107,7 +123,7 @@ class Cell:
 
     def __init__(self, runner: Runner, spec: CellSpec) -> None:
         self.runner, self.spec = runner, spec
-        self.task = runner.tasks[spec.task]
+        self.task = plan.task_of(runner.tasks, spec)
         self.folder = runner.folder / "cells" / spec.id
         self.quality = ""
         self._meter: Any = None  # read now and then, before a counter wraps
@@ -135,7 +151,7 @@ class Cell:
 
     def run(self) -> tuple[State, str]:
         self.folder.mkdir(parents=True, exist_ok=True)
-        store.write_json(self.folder / "cell.json", {**_spec_json(self.spec), "hash": self._address()})
+        store.write_json(self.folder / "cell.json", {**self._record(), "hash": self._address()})
         self._status["attempts"] = self._status.get("attempts", 0) + 1
         self._status.setdefault("started", _now())
         self.mark("running", "")
@@ -197,7 +213,7 @@ class Cell:
             store.remove(self.folder / "predictor.partial")
             ledger = Ledger()
             services = self._services(ledger, "search", self.folder / "journal-fit.jsonl")
-            train = plan_train(self.task, self.spec.train_size)
+            train = plan.training_rows(self.runner.tasks, self.spec)
             with self._metered(ledger, "train", services):
                 predictor = strategy.fit(self.task.brief, train, self.task.validation, services)
             partial = self.folder / "predictor.partial"
@@ -225,31 +241,25 @@ class Cell:
         return [found[i.id] for i in inputs]
 
     def _score(self, predictions: Sequence[Prediction]) -> None:
-        task, rows = self.task, []
-        scored = {
-            m.name: [m.score(e, p, None) for e, p in zip(task.test, predictions, strict=True)]
-            for m in task.metrics
-        }
+        task = self.task
+        found = scoring.scored(task, predictions)
+        rows = []
         for i, p in enumerate(predictions):
-            detail = {m: dict(s[i].detail) for m, s in scored.items() if s[i].detail}
             row = {
                 "id": p.id,
                 "output": p.output,
-                "score": {m: s[i].value for m, s in scored.items()},
-                "detail": detail,
+                **found.row(i),
                 "usage": p.usage,
                 "seconds": p.seconds,
                 "finish_reason": p.finish_reason,
                 "meta": p.meta,
             }
             rows.append({**row, "prompt": p.prompt} if p.prompt is not None else row)
-        aggregates = {m.name: m.aggregate(task.test, predictions, scored[m.name]) for m in task.metrics}
         store.write_lines(self.folder / "predictions.jsonl", rows)
-        store.write_json(self.folder / "scores.json", aggregates)
-        if not task.primary.additive:
-            given = scored[task.primary.name]
-            store.write_json(self.folder / "draws.json", resampled(task, predictions, given))
-        self.quality = f"{task.primary.name} {aggregates[task.primary.name]:.3f}"
+        store.write_json(self.folder / "scores.json", found.aggregates)
+        if found.draws is not None and self.spec.fold is None:
+            store.write_json(self.folder / "draws.json", found.draws)
+        self.quality = f"{task.primary.name} {found.aggregates[task.primary.name]:.3f}"
 
     def _copy_notes(self, predictor: Predictor, predictions: Sequence[Prediction]) -> None:
         store.write_json(self.folder / "fit.json", getattr(predictor, "notes", {}) or {})
@@ -272,14 +282,16 @@ class Cell:
     def _time(self, strategy: Strategy) -> None:
         """Latency from one request at a time; priced seconds also at the stated concurrency.
 
-        An API is not asked again: its latencies are those of the requests already made.
+        An API is not asked again: its latencies are those of the requests already made. So are those of
+        answers that were given elsewhere.
         """
         if (self.folder / "timing.json").exists():
             return
         timing = self.runner.suite.timing
         inputs = _inputs(take(self.task.test, timing.examples))
         engine = self._engine()
-        if engine is not None and engine.describe().data_goes_to != "this machine":
+        hosted = engine is not None and engine.describe().data_goes_to != "this machine"
+        if hosted or getattr(strategy, "timed_elsewhere", False):
             rows = store.read_rows(self.folder / "predictions.jsonl")
             seconds = [r["seconds"] for r in rows if r.get("seconds") is not None]
             own = {"n": len(seconds), "seconds": seconds, "note": "latencies of the run's own requests"}
@@ -343,6 +355,8 @@ class Cell:
         timed: bool = False,
     ) -> Services:
         runner, engine = self.runner, self._engine()
+        if timed and engine is not None and hasattr(engine, "unshared"):
+            engine = engine.unshared()  # what a request costs alone
         display = runner.display
         answered = tokens = 0
 
@@ -384,15 +398,30 @@ class Cell:
         scores = [metric.score(e, p, None) for e, p in pairs]
         return metric.aggregate([e for e, _ in pairs], [p for _, p in pairs], scores)
 
+    def _record(self) -> dict[str, Any]:
+        """The specification, and what joins a fold to the others of its cell."""
+        whole = self.runner.tasks[self.spec.task]
+        record = _spec_json(self.spec)
+        if self.spec.fold is not None and isinstance(whole, CrossfitTask):
+            outside = len(self.task.train) + len(self.task.validation)
+            record |= {"joined": self.spec.joined, "folds": len(whole.used), "outside": outside}
+        return record
+
     def _address(self) -> str:
         """Everything that changes this cell's answers; a stored cell with another address is stale."""
         spec, engine = self.spec, self._engine()
         card = engine.describe() if engine is not None else None
+        train = plan.training_rows(self.runner.tasks, spec)
+        chosen = {"train": [e.id for e in train]} if len(train) < len(self.task.train) else {}
         return store.digest(
             {
+                **chosen,
                 "spec": _spec_json(spec),
                 "task": self.runner.task_digest(self.spec.task),
                 "model": [card.name, card.engine, card.digest, card.dtype, card.device] if card else None,
+                "strategy": getattr(
+                    plan.make_strategy(spec.strategy, spec.factory, spec.settings), "digest", None
+                ),
                 "sources": [registry.source_hash(name) for name in _files_in([spec.factory, spec.settings])],
                 "embedder": self.runner.embedder_digest,
             }
@@ -419,29 +448,6 @@ def stop_rate(finish_reasons: Iterable[str]) -> float | None:
     """
     generated = [reason for reason in finish_reasons if reason != "choices"]
     return sum(reason == "stop" for reason in generated) / len(generated) if generated else None
-
-
-def resampled(task: Task, predictions: Sequence[Prediction], scores: Sequence[Score]) -> list[float]:
-    """The primary aggregate over `stats.DRAWS` resamples of the test examples, for one that is no mean.
-
-    The resamples are the same for every cell of a task, so that differences of draws are paired.
-    """
-    from breakeven.harness.stats import resamples
-
-    groups = [e.group for e in task.test]
-    values = []
-    for indices in resamples(len(task.test), groups if any(g is not None for g in groups) else None):
-        chosen = indices.tolist()
-        values.append(
-            task.primary.aggregate(
-                [task.test[i] for i in chosen], [predictions[i] for i in chosen], [scores[i] for i in chosen]
-            )
-        )
-    return values
-
-
-def plan_train(task: Task, size: int) -> Sequence[Example]:
-    return take(task.train, size)
 
 
 def add_documents(folder: Path, task: Task, shown: set[str]) -> None:
@@ -478,6 +484,7 @@ def _spec_json(spec: CellSpec) -> dict[str, Any]:
         "model": spec.model,
         "train_size": spec.train_size,
         "seed": spec.seed,
+        **({"fold": spec.fold} if spec.fold is not None else {}),
     }
 
 

@@ -1,7 +1,8 @@
 """Exact and near duplicates, and a cut into train, validation and test that keeps them on one side.
 
 The cut is reproducible and steady: every cluster of examples (same group, or near duplicates of each other)
-gets a place from a hash of its content and the seed, so new rows hardly move the old ones.
+gets a place from a hash of its content and the seed, so new rows hardly move the old ones. Folds and training
+sizes are `breakeven.harness.folds`.
 """
 
 from __future__ import annotations
@@ -148,15 +149,15 @@ def cut(
     """
     ordered = [s for s in ORDER if s in splits]
     wanted = _counts(sizes or {}, len(examples), ordered)
-    clusters, duplicates = _clusters(examples, seed)
+    clusters, duplicates = clusters_of(examples, seed)
     strata: dict[str, list[list[int]]] = defaultdict(list)
     for members in clusters:
-        strata[_label(examples, members) if stratify else ""].append(members)
+        strata[label_of(examples, members) if stratify else ""].append(members)
     side: dict[int, str] = {}
     open_clusters = clusters
     for split in ordered:
         rest = split == "train" and (sizes or {}).get("train") is None
-        chosen = open_clusters if rest else _fill(open_clusters, strata, wanted[split])
+        chosen = open_clusters if rest else filled(open_clusters, strata, wanted[split])
         side.update((i, split) for members in chosen for i in members)
         open_clusters = [m for m in open_clusters if m[0] not in side]
         strata = {k: [m for m in v if m[0] not in side] for k, v in strata.items()}
@@ -181,6 +182,9 @@ def cut(
     )
 
 
+# --- parts -----------------------------------------------------------------------------------
+
+
 def _counts(sizes: Mapping[str, float | int], total: int, splits: Sequence[str]) -> dict[str, int]:
     """Examples wanted by split. Shares are of all examples; train without a size takes what is left."""
     counts: dict[str, int] = {}
@@ -201,7 +205,7 @@ def _counts(sizes: Mapping[str, float | int], total: int, splits: Sequence[str])
     return counts
 
 
-def _fill(
+def filled(
     clusters: Sequence[list[int]], strata: Mapping[str, Sequence[list[int]]], size: int
 ) -> list[list[int]]:
     """Clusters for one split of `size` examples: each stratum's share first, then whatever still fits."""
@@ -237,13 +241,13 @@ def _apportion(weights: Mapping[str, int], seats: int) -> dict[str, int]:
     return shares
 
 
-def _label(examples: Sequence[Example], members: Iterable[int]) -> str:
+def label_of(examples: Sequence[Example], members: Iterable[int]) -> str:
     """The commonest first reference of a cluster."""
     counts = Counter(json.dumps(examples[i].references[:1], sort_keys=True) for i in members)
     return min(counts, key=lambda label: (-counts[label], label))
 
 
-def _clusters(examples: Sequence[Example], seed: int) -> tuple[list[list[int]], int]:
+def clusters_of(examples: Sequence[Example], seed: int) -> tuple[list[list[int]], int]:
     """Indices that must stay together, in the order of their hashes; and how many duplicates' clusters."""
     texts = [text_of(e.input) for e in examples]
     parent = list(range(len(examples)))

@@ -1,19 +1,30 @@
 """How sure we are: intervals for a mean score, and differences between two strategies.
 
 Arrays in, small frozen dataclasses out; nothing here knows tasks or runs. Scores are (seeds, items), or
-(items,) for one seed. Planning (sample size, power) is in `breakeven.harness.power`.
+(items,) for one seed. Planning (sample size, power) is in `breakeven.harness.power`, several training
+sizes in `breakeven.harness.curves`. The formulas are scipy's and statsmodels'.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from breakeven.harness._intervals import (
+    Bounds,
+    bca,
+    bonett_price,
+    clipped,
+    sign_flip_p,
+    t_p,
+    t_quantile,
+    wilson_bounds,
+    z_quantile,
+)
+from breakeven.harness._intervals import Interval as Interval
 from breakeven.harness._variance import (
     Floats,
     Groups,
@@ -25,20 +36,12 @@ from breakeven.harness._variance import (
     seed_variance,
     variance_of_mean,
 )
-
-Bounds: TypeAlias = "tuple[float, float] | None"
+from breakeven.harness.crossfit import Folds, variance_parts
 
 WITHOUT_SEEDS = "excludes seed variance"
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A confidence interval: how it was made, and what the reader must know about it."""
-
-    low: float
-    high: float
-    method: str
-    note: str = ""
+OUT_OF_FOLD = "scored out of fold; widened for shared training rows"
+#: Graded scores from which BCa is taken: with fewer, simulations show t to cover as well or better.
+BCA_FROM = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +89,14 @@ class Percentile:
 
 
 def wilson(successes: float, n: float, level: float = 0.95) -> Interval:
-    """Wilson's score interval for a share (Wilson 1927; Brown, Cai and DasGupta 2001, eq. 4).
+    """Wilson's score interval for a share (Wilson 1927), by statsmodels.
 
     `successes` and `n` need not be whole: an effective sample size may be given. Raises ValueError unless
     0 <= successes <= n and n > 0.
     """
     if not (n > 0 and 0 <= successes <= n):
         raise ValueError(f"{successes} successes of {n}")
-    low, high = _wilson(successes / n, n, _z(level))
+    low, high = wilson_bounds(successes / n, n, z_quantile(level))
     return Interval(low, high, "Wilson")
 
 
@@ -104,6 +107,7 @@ def mean_interval(
     bounds: Bounds = (0.0, 1.0),
     *,
     varies_with_seed: bool = True,
+    folds: Folds | None = None,
 ) -> Interval:
     """The interval of a mean score over items (and seeds), for items and seeds not seen.
 
@@ -113,6 +117,8 @@ def mean_interval(
             sequence is a group of its own.
         bounds: (lowest, highest) possible score; None where it is open.
         varies_with_seed: False for a strategy without chance; one row is then all there is to know.
+        folds: where the items were scored out of fold; their fits share training rows, which widens the
+            interval as `crossfit` says.
 
     The variance of the mean is that of the item means, clustered by group, plus that of the seed means.
     Noise that is neither item nor seed is in both, so the sum errs on the wide side; its degrees of freedom
@@ -120,7 +126,9 @@ def mean_interval(
     - for 0/1 scores, Wilson's form with the effective sample size mean (1 - mean) / variance and the t
       quantile (after Korn and Graubard 1998), which stays inside the bounds and does not shrink to nothing
       near them; plainly Wilson for one seed and no groups;
-    - for graded scores a t interval, clipped to the bounds.
+    - for graded scores of one seed without groups the bias-corrected accelerated bootstrap (BCa, Efron 1987),
+      which follows their skewness; from 20 items on, as resamples of fewer are too alike;
+    - for other graded scores a t interval, clipped to the bounds.
     Scores that are all equal say nothing about their variance: then the widest that is possible at this mean,
     mean (1 - mean) on the range, is taken for every item (every group, if grouped), again in Wilson's form.
     """
@@ -129,58 +137,108 @@ def mean_interval(
     notes = [WITHOUT_SEEDS] if len(y) == 1 and varies_with_seed else []
     notes += _group_note(y.shape[1], clusters)
     mean = float(y.mean())
-    variance, df = variance_of_mean(y, clusters)
+    variance, df = variance_of_mean(y, clusters) if folds is None else _out_of_fold(y, folds, groups)
     known = len(clusters) > 1 and variance > 0
+    plain = len(y) == 1 and len(clusters) == y.shape[1] and folds is None
+    notes += [OUT_OF_FOLD] if folds is not None else []
     if bounds is None:
         if not known:
             raise ValueError("the scores have no variance (or there is one item or group); give bounds")
-        half = _t(level, df) * variance**0.5
-        return Interval(mean - half, mean + half, "t", "; ".join(notes))
+        return _graded(y, mean, t_quantile(level, df) * variance**0.5, level, bounds, notes, plain)
 
     lowest, span = bounds[0], bounds[1] - bounds[0]
     if y.min() < lowest - 1e-9 or y.max() > bounds[1] + 1e-9:
         raise ValueError(f"scores from {y.min():g} to {y.max():g} are outside the bounds {bounds}")
     share = (mean - lowest) / span
     binary = bool(np.isin(y, bounds).all())
-    if binary and len(y) == 1 and len(clusters) == y.shape[1]:
-        method, (low, high) = "Wilson", _wilson(share, y.size, _z(level))
+    if binary and plain:
+        method, (low, high) = "Wilson", wilson_bounds(share, y.size, z_quantile(level))
     elif not known:
         notes.append("scores are all equal, so their variance is bounded, not estimated")
-        method, (low, high) = "Wilson on the range", _wilson(share, len(clusters), _z(level))
+        n = len(clusters) / (folds.factor if folds is not None else 1.0)
+        method, (low, high) = "Wilson on the range", wilson_bounds(share, n, z_quantile(level))
     elif binary:
         effective = min(share * (1 - share) * span**2 / variance, y.size)
-        method, (low, high) = "Wilson, effective sample size", _wilson(share, effective, _t(level, df))
+        method, (low, high) = (
+            "Wilson, effective sample size",
+            wilson_bounds(share, effective, t_quantile(level, df)),
+        )
     else:
-        half = _t(level, df) * variance**0.5
-        return _clipped(mean - half, mean + half, bounds, "t", notes)
+        return _graded(y, mean, t_quantile(level, df) * variance**0.5, level, bounds, notes, plain)
     return Interval(lowest + span * low, lowest + span * high, method, "; ".join(notes))
 
 
-#: Resamples of a bootstrap that is stored with a run.
-DRAWS = 200
+#: Resamples of a bootstrap that is stored with a run: enough for p down to 0.002, before any adjustment.
+DRAWS = 1000
 
 
 def resamples(
     items: int, groups: Groups = None, *, draws: int = DRAWS, seed: int = 0
 ) -> Iterator[npt.NDArray[np.intp]]:
     """Positions drawn with replacement, whole groups at a time; the same for the same arguments."""
-    clusters = cluster_positions(groups, items)
     rng = np.random.default_rng(seed)
+    if groups is None:
+        for _ in range(draws):
+            yield rng.integers(items, size=items)
+        return
+    clusters = cluster_positions(groups, items)
     for _ in range(draws):
         yield np.concatenate([clusters[j] for j in rng.integers(len(clusters), size=len(clusters))])
 
 
-def draws_interval(values: Scores, level: float = 0.95) -> Interval:
+def draws_interval(
+    values: Scores,
+    level: float = 0.95,
+    *,
+    seeds: Sequence[Scores] = (),
+    varies_with_seed: bool = True,
+    inflation: float = 1.0,
+) -> Interval:
     """The percentile bootstrap (Efron 1979) from draws of an aggregate that is no mean, or of a difference.
 
     Args:
-        values: (draws,); the mean over seeds of each draw, so the interval leaves seed variance out.
+        values: (draws,); the mean over seeds of each draw.
+        seeds: the aggregate of each seed, (seeds,); for a difference those of either side. With two or more
+            on a side their variance is added: the bounds move away from the median as standard error and
+            Satterthwaite's t against the normal quantile do.
+        varies_with_seed: False where chance has no part, so that one seed leaves nothing out.
+        inflation: of the variance, where the items were scored out of fold (`crossfit.variance_inflation`).
     """
-    low, high = np.quantile(np.asarray(values, dtype=float), [(1 - level) / 2, (1 + level) / 2])
-    notes = [WITHOUT_SEEDS]
+    x = np.asarray(values, dtype=float)
+    if inflation != 1.0:
+        x = x.mean() + np.sqrt(inflation) * (x - x.mean())
+    low, middle, high = np.quantile(x, [(1 - level) / 2, 0.5, (1 + level) / 2])
+    error, df, complete = _with_seeds(x, seeds)
+    notes = [] if complete or not varies_with_seed else [WITHOUT_SEEDS]
     if low == high:
         notes.append("every resample gives the same value, so the width is unknown")
+    elif error > x.std(ddof=1):
+        wider = error / x.std(ddof=1) * t_quantile(level, df) / z_quantile(level)
+        low, high = middle - wider * (middle - low), middle + wider * (high - middle)
     return Interval(float(low), float(high), "bootstrap", "; ".join(notes))
+
+
+def draws_p(values: Scores, *, seeds: Sequence[Scores] = ()) -> tuple[float, str]:
+    """Two-sided p of a difference that is no mean, from its draws, and the test's name.
+
+    Twice the smaller share of draws on either side of 0, counted with one draw more (Davison and Hinkley
+    1997, section 4.2); where `seeds` (as in `draws_interval`) add variance, Satterthwaite's t.
+    """
+    x = np.asarray(values, dtype=float)
+    error, df, _ = _with_seeds(x, seeds)
+    if error > x.std(ddof=1):
+        return t_p(float(x.mean()) / error, df), "t"
+    fewer = min(int((x <= 0).sum()), int((x >= 0).sum()))
+    return min(1.0, 2 * (fewer + 1) / (len(x) + 1)), "bootstrap"
+
+
+def _with_seeds(values: Floats, seeds: Sequence[Scores]) -> tuple[float, float, bool]:
+    """Standard error of draws and seeds, its degrees of freedom, and whether every side has seeds."""
+    sides = [np.asarray(side, dtype=float)[:, None] for side in seeds]
+    several = [side for side in sides if len(side) > 1]
+    parts = [(float(values.var(ddof=1)), float("inf"))]
+    variance, df = satterthwaite(parts + [(seed_variance(side), len(side) - 1.0) for side in several])
+    return variance**0.5, df, bool(sides) and len(several) == len(sides)
 
 
 def bootstrap_interval(
@@ -209,6 +267,7 @@ def paired_difference(
     bounds: Bounds = (0.0, 1.0),
     *,
     varies_with_seed: tuple[bool, bool] = (True, True),
+    folds: Folds | None = None,
 ) -> Difference:
     """`a` minus `b` on the same items in the same order; the numbers of seeds may differ.
 
@@ -217,6 +276,7 @@ def paired_difference(
         groups, level: as in `mean_interval`.
         bounds: of a score, not of the difference.
         varies_with_seed: of a and of b, as in `mean_interval`.
+        folds: as in `mean_interval`, if either side was scored out of fold.
 
     - 0/1 scores, one seed, no groups: the interval of Bonett and Price (2012), Wald's with one more item won
       and one more lost, and McNemar's exact test.
@@ -242,11 +302,14 @@ def paired_difference(
         notes.insert(0, WITHOUT_SEEDS)
     single = len(left) == len(right) == 1
 
-    if single and binary and span is not None and len(clusters) == items:
-        interval = _bonett_price(won, lost, items, span, level, notes)
+    notes += [OUT_OF_FOLD] if folds is not None else []
+    if single and binary and span is not None and len(clusters) == items and folds is None:
+        interval = bonett_price(won, lost, items, span, level, notes)
         return Difference(value, interval, *counts, mcnemar(won, lost).p_exact, "exact McNemar")
 
     parts = [variance_of_mean(d[None, :], clusters)]
+    if folds is not None:
+        parts = variance_parts(d, folds, groups)
     parts += [(seed_variance(y), len(y) - 1.0) for y in (left, right) if len(y) > 1]
     variance, df = satterthwaite(parts)
     known = len(clusters) > 1 and variance > 0
@@ -254,31 +317,37 @@ def paired_difference(
         error = variance**0.5
         if binary and span is not None:
             error = max(error, span * 2**0.5 / (len(clusters) + 2))
-        half = _t(level, df) * error
+        half = t_quantile(level, df) * error
         limits = (-span, span) if span is not None else None
-        interval = _clipped(value - half, value + half, limits, "t", notes)
+        interval = clipped(value - half, value + half, limits, "t", notes)
     elif span is not None:
         notes.append("all differences are equal, so their variance is bounded, not estimated")
-        n, share = len(clusters), value / span
-        interval = _bonett_price(n * max(share, 0.0), n * max(-share, 0.0), n, span, level, notes)
+        n, share = len(clusters) / (folds.factor if folds is not None else 1.0), value / span
+        interval = bonett_price(n * max(share, 0.0), n * max(-share, 0.0), n, span, level, notes)
     else:
         raise ValueError("the differences have no variance (or there is one item or group); give bounds")
-    if known and not single:
-        return Difference(value, interval, *counts, _t_p(value / error, df), "t")
-    p = _sign_flip_p(np.array([d[c].sum() for c in clusters]))
+    if known and (not single or folds is not None):
+        return Difference(value, interval, *counts, t_p(value / error, df), "t")
+    p = sign_flip_p(np.array([d[c].sum() for c in clusters]))
     return Difference(value, interval, *counts, p, "sign-flip permutation")
 
 
 def mcnemar(won: int, lost: int) -> McNemar:
-    """McNemar's test on the discordant pairs (McNemar 1947); exact p by the binomial."""
-    from scipy import stats
+    """McNemar's test on the discordant pairs (McNemar 1947), by statsmodels."""
+    from statsmodels.stats.contingency_tables import mcnemar as test
 
-    n = won + lost
-    if n == 0:
+    if won + lost == 0:
         return McNemar(0.0, 1.0, 1.0)
-    statistic = (won - lost) ** 2 / n
-    exact = min(1.0, 2.0 * float(stats.binom.cdf(min(won, lost), n, 0.5)))
-    return McNemar(statistic, float(stats.chi2.sf(statistic, 1)), exact)
+    table = [[0, won], [lost, 0]]
+    chi2 = test(table, exact=False, correction=False)
+    return McNemar(float(chi2.statistic), float(chi2.pvalue), float(test(table, exact=True).pvalue))
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """p values adjusted for their number (Holm 1979), by statsmodels; in the order given."""
+    from statsmodels.stats.multitest import multipletests
+
+    return [float(p) for p in multipletests(ps, method="holm")[1]] if ps else []
 
 
 def clustered_se(scores: Scores, groups: Groups = None, *, small_sample: bool = False) -> float:
@@ -321,68 +390,26 @@ def percentile(values: Scores, q: float, level: float = 0.95) -> Percentile:
     return Percentile(float(np.quantile(x, share)), n, low, high, "; ".join(notes))
 
 
-# --- parts -----------------------------------------------------------------------------------
+# --- parts --------------------------------------------------------------------------------------
 
 
-def _bonett_price(won: float, lost: float, n: int, span: float, level: float, notes: list[str]) -> Interval:
-    """Interval for p(won) - p(lost), on scores of range `span` (Bonett and Price 2012)."""
-    up, down, total = (won + 1) / (n + 2), (lost + 1) / (n + 2), n + 2
-    centre = up - down
-    half = _z(level) * max(0.0, (up + down - centre**2) / total) ** 0.5
-    return _clipped(span * (centre - half), span * (centre + half), (-span, span), "Bonett-Price", notes)
+def _graded(
+    y: Floats, mean: float, half: float, level: float, bounds: Bounds, notes: list[str], plain: bool
+) -> Interval:
+    """BCa where the scores are `plain` (one seed, no groups) and many enough, else t with this half width."""
+    if plain and y.size >= BCA_FROM:
+        found = bca(y[0], level)
+        if found is not None:
+            return Interval(*found, "BCa bootstrap", "; ".join(notes))
+        notes = [*notes, "BCa cannot be computed on these scores"]
+    return clipped(mean - half, mean + half, bounds, "t", notes)
 
 
-def _sign_flip_p(sums: Floats, draws: int = 9999) -> float:
-    """Two-sided p of a mean difference under random signs of whole groups (Fisher 1935).
-
-    All signs up to 13 groups, else `draws` random ones, counted as Phipson and Smyth (2010) do; beyond 2,000
-    groups the normal limit of their sum.
-    """
-    sums = sums[sums != 0]
-    if len(sums) == 0:
-        return 1.0
-    observed = abs(sums.sum()) - 1e-9
-    if len(sums) <= 13:
-        bits = (np.arange(2 ** len(sums))[:, None] >> np.arange(len(sums))) & 1
-        return float(np.mean(np.abs((2.0 * bits - 1.0) @ sums) >= observed))
-    if len(sums) > 2000:
-        return math.erfc(observed / math.sqrt(2.0 * float(sums @ sums)))
-    signs = np.random.default_rng(0).choice([-1.0, 1.0], size=(draws, len(sums)))
-    return float((1 + np.sum(np.abs(signs @ sums) >= observed)) / (1 + draws))
-
-
-def _t_p(t: float, df: float) -> float:
-    from scipy import stats
-
-    return 2.0 * float(stats.t.sf(abs(t), df))
+def _out_of_fold(y: Floats, folds: Folds, groups: Groups) -> tuple[float, float]:
+    """`variance_of_mean` for scores out of fold."""
+    parts = variance_parts(y, folds, groups)
+    return satterthwaite(parts + ([(seed_variance(y), len(y) - 1.0)] if len(y) > 1 else []))
 
 
 def _group_note(items: int, clusters: Sequence[object]) -> list[str]:
     return [f"{items} items in {len(clusters)} groups"] if len(clusters) < items else []
-
-
-def _wilson(share: float, n: float, z: float) -> tuple[float, float]:
-    share = min(max(share, 0.0), 1.0)
-    scale = 1 + z * z / n
-    centre = (share + z * z / (2 * n)) / scale
-    half = z / scale * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5
-    low, high = max(0.0, centre - half), min(1.0, centre + half)
-    return (0.0 if share == 0 else low), (1.0 if share == 1 else high)
-
-
-def _clipped(low: float, high: float, bounds: Bounds, method: str, notes: list[str]) -> Interval:
-    if bounds is not None:
-        low, high = max(low, bounds[0]), min(high, bounds[1])
-    return Interval(low, high, method, "; ".join(notes))
-
-
-def _z(level: float) -> float:
-    from scipy import stats
-
-    return float(stats.norm.ppf((1 + level) / 2))
-
-
-def _t(level: float, df: float) -> float:
-    from scipy import stats
-
-    return float(stats.t.ppf((1 + level) / 2, df))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from breakeven.harness import registry
 from breakeven.harness.economics import Economics
@@ -82,6 +82,22 @@ class Spending(Strict):
     allow_unpriced: bool = False
 
 
+class Evaluate(Strict):
+    """What is scored: the test split, or out of fold every labelled row.
+
+    `crossfit` is the number of folds; `examples` then caps the rows that are scored, about as many a fold.
+    """
+
+    crossfit: int | None = Field(None, ge=2)
+    examples: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _examples_of_folds(self) -> Evaluate:
+        if self.examples is not None and self.crossfit is None:
+            raise ValueError("examples counts with crossfit only: without it, say limits.test of a task")
+        return self
+
+
 class Suite(Strict):
     suite: str
     description: str = ""
@@ -91,6 +107,7 @@ class Suite(Strict):
     seeds: list[int] = Field([0], min_length=1)
     train_sizes: list[int | Literal["all"]] = Field(["all"], min_length=1)
     reference: str = ""
+    evaluate: Evaluate = Evaluate()  # type: ignore[call-arg]
     timing: Timing = Timing()  # type: ignore[call-arg]
     limits: Spending = Spending()  # type: ignore[call-arg]
     economics: Economics = Economics()  # type: ignore[call-arg]
@@ -203,6 +220,7 @@ def _resolved(suite: Suite, source: YamlFile) -> Suite:
         )
         for name, entry in suite.models.items()
     }
+    suite = _with_incumbent(suite, base, source)
     strategies = {n: _strategy(n, e, suite, base, source) for n, e in suite.strategies.items()}
     reference = suite.reference or next(iter(strategies))
     if reference not in strategies:
@@ -215,6 +233,47 @@ def _resolved(suite: Suite, source: YamlFile) -> Suite:
         )
     return suite.model_copy(
         update={"tasks": tasks, "models": models, "strategies": strategies, "reference": reference}
+    )
+
+
+def _with_incumbent(suite: Suite, base: Path, source: YamlFile) -> Suite:
+    """The suite in which the incumbent, where its answers are in a file, is a strategy like the others."""
+    given = suite.economics.incumbent
+    place = ["economics", "incumbent"]
+    if isinstance(given, str) and given not in suite.strategies:
+        raise UserError(
+            f"'{given}' is no strategy of this suite",
+            file=source.path,
+            line=source.line(place),
+            field=".".join(place),
+            hint=f"one of {', '.join(suite.strategies)}; or say its predictions, or its quality",
+        )
+    if given is None or isinstance(given, str) or given.predictions is None:
+        return suite
+    path = registry.locate(given.predictions, base)
+    if path is None or not path.is_file():
+        raise UserError(
+            f"there is no file '{given.predictions}'",
+            file=source.path,
+            line=source.line([*place, "predictions"]),
+            field=".".join([*place, "predictions"]),
+        )
+    if given.name in suite.strategies:
+        raise UserError(
+            f"'{given.name}' is a strategy of this suite already",
+            file=source.path,
+            line=source.line([*place, "name"]),
+            field=".".join([*place, "name"]),
+            hint="give the incumbent another name",
+        )
+    settings = {"file": str(path.resolve()), "cost_per_1000": given.cost_per_1000}
+    described = {"strategy": "recorded", "description": "What is in service today."}
+    entry = StrategyEntry.model_validate({**described, **settings})
+    return suite.model_copy(
+        update={
+            "strategies": {given.name: entry, **suite.strategies},
+            "economics": suite.economics.model_copy(update={"incumbent": given.name}),
+        }
     )
 
 

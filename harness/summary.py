@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from breakeven.harness import costs, stats
+from breakeven.harness.crossfit import Folds, variance_inflation
 from breakeven.harness.pricing import Pricing, mean_cost
 from breakeven.harness.results import DONE, CellResult, Cost, Results, Row, TaskResult
 
@@ -30,7 +31,16 @@ def table(results: Results, task_name: str) -> tuple[Row, ...]:
     pricing = Pricing(results)
     rows = [_row(results, task, key, cells, _label(key, groups), pricing) for key, cells in groups.items()]
     reference = next((r for r in rows if r.is_reference and r.quality is not None), None)
-    return tuple(_compared(r, reference, task) if reference is not None else r for r in rows)
+    if reference is None:
+        return tuple(rows)
+    return adjusted([_compared(r, reference, task) for r in rows])
+
+
+def adjusted(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """The rows with p adjusted (Holm) for the number of comparisons among them."""
+    compared = [row.p for row in rows if row.p is not None]
+    by_row = iter(stats.holm(compared))
+    return tuple(row if row.p is None else replace(row, p_adjusted=next(by_row)) for row in rows)
 
 
 def _label(key: Key, groups: dict[Key, list[CellResult]]) -> str:
@@ -86,16 +96,41 @@ def scores(cells: Sequence[CellResult], metric: str) -> npt.NDArray[np.float64]:
     return np.array([c.scores(metric) for c in cells], dtype=np.float64)
 
 
+def folds_of(cells: Sequence[CellResult]) -> Folds | None:
+    """How the rows of a strategy were scored out of fold; None where they are a test split."""
+    first = cells[0]
+    return Folds(first.fold_of, first.outside) if first.fold_of else None
+
+
+def folds_of_both(ours: Sequence[CellResult], theirs: Sequence[CellResult]) -> Folds | None:
+    """For a comparison: the folds of whichever side has them; a task's folds are the same for all."""
+    return folds_of(ours) or folds_of(theirs)
+
+
+def _inflation(cells: Sequence[CellResult], task: TaskResult) -> float:
+    """Of the variance of an aggregate that is no mean, judged by its scores."""
+    folds = folds_of(cells)
+    return (
+        1.0 if folds is None else variance_inflation(scores(cells, task.primary.name), folds, _groups(task))
+    )
+
+
 def _quality(task: TaskResult, done: Sequence[CellResult]) -> tuple[float, stats.Interval | None]:
     metric = task.primary
     value = float(np.mean([c.aggregates[metric.name] for c in done]))
     if not metric.additive:
-        draws = _draws(done)
-        return value, stats.draws_interval(draws) if draws is not None else None
+        draws, seeds = _draws(done), _seeds(done, metric.name)
+        if draws is None:
+            return value, None
+        return value, stats.draws_interval(
+            draws, seeds=seeds, varies_with_seed=bool(seeds), inflation=_inflation(done, task)
+        )
     try:
         seeded = any(c.seed is not None for c in done)
         y = scores(done, metric.name)
-        return value, stats.mean_interval(y, _groups(task), bounds=metric.range, varies_with_seed=seeded)
+        return value, stats.mean_interval(
+            y, _groups(task), bounds=metric.range, varies_with_seed=seeded, folds=folds_of(done)
+        )
     except ValueError:  # an open range and no variance: nothing can be said
         return value, None
 
@@ -109,9 +144,13 @@ def _compared(row: Row, reference: Row, task: TaskResult) -> Row:
     ours, theirs = ([c for c in r.cells if c.state == DONE] for r in (row, reference))
     if not metric.additive:
         a, b = _draws(ours), _draws(theirs)
-        if a is None or b is None:
+        if a is None or b is None or len(a) != len(b):
             return row
-        return replace(row, difference_interval=stats.draws_interval(a - b))
+        seeds = [*_seeds(ours, metric.name), *_seeds(theirs, metric.name)]
+        wider = max(_inflation(ours, task), _inflation(theirs, task))
+        interval = stats.draws_interval(a - b, seeds=seeds, varies_with_seed=bool(seeds), inflation=wider)
+        p, test = stats.draws_p(a - b, seeds=seeds)
+        return replace(row, difference_interval=interval, p=p, test=test)
     try:
         found = stats.paired_difference(
             scores(ours, metric.name),
@@ -119,11 +158,18 @@ def _compared(row: Row, reference: Row, task: TaskResult) -> Row:
             _groups(task),
             bounds=metric.range,
             varies_with_seed=(any(c.seed is not None for c in ours), any(c.seed is not None for c in theirs)),
+            folds=folds_of_both(ours, theirs),
         )
     except ValueError:
         return row
     return replace(
-        row, difference=found.value, difference_interval=found.interval, won=found.won, lost=found.lost
+        row,
+        difference=found.value,
+        difference_interval=found.interval,
+        won=found.won,
+        lost=found.lost,
+        p=found.p,
+        test=found.test,
     )
 
 
@@ -138,6 +184,11 @@ def _draws(cells: Sequence[CellResult]) -> npt.NDArray[np.float64] | None:
         return None
     drawn: npt.NDArray[np.float64] = np.array([c.draws for c in cells], dtype=np.float64).mean(axis=0)
     return drawn
+
+
+def _seeds(cells: Sequence[CellResult], metric: str) -> list[list[float]]:
+    """The aggregate of each seed, as the one side of a comparison; no side without chance."""
+    return [[c.aggregates[metric] for c in cells]] if any(c.seed is not None for c in cells) else []
 
 
 def _cost(found: costs.Cost) -> Cost:

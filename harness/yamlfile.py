@@ -95,8 +95,10 @@ def validated(model: type[M], data: Any, source: YamlFile | None = None) -> M:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        location = tuple(p for p in first["loc"] if not _is_union_tag(p, data))
+        found = error.errors(include_url=False)
+        # Of a union's complaints, "should be a string" says nothing about keys and values.
+        first = next((e for e in found if not _is_other_branch(e)), found[0])
+        location = _location(first, data)
         hint = None
         if first["type"] == "extra_forbidden":
             known = _fields_at(model, location[:-1])
@@ -118,9 +120,28 @@ def validated(model: type[M], data: Any, source: YamlFile | None = None) -> M:
         ) from error
 
 
-def _is_union_tag(part: str | int, data: Any) -> bool:
-    """pydantic puts the tried type of a union into the location; it is no key of the user's."""
-    return isinstance(part, str) and ("[" in part or part in {"str", "int", "float", "dict", "list", "bool"})
+def _is_other_branch(error: Any) -> bool:
+    plain = error["type"] in {"string_type", "float_type", "int_type", "bool_type"}
+    return plain and isinstance(error["input"], Mapping)
+
+
+def _location(error: Any, data: Any) -> Location:
+    """The keys that lead to the mistake; pydantic puts the tried branch of a union among them."""
+    current, kept = data, []
+    parts = error["loc"]
+    for i, part in enumerate(parts):
+        if _has(current, part):
+            current = current[part]
+            kept.append(part)
+        elif error["type"] == "missing" and i == len(parts) - 1:
+            kept.append(part)
+    return tuple(kept)
+
+
+def _has(container: Any, part: str | int) -> bool:
+    if isinstance(container, Mapping):
+        return part in container
+    return isinstance(container, list) and isinstance(part, int) and 0 <= part < len(container)
 
 
 def _fields_at(model: type[BaseModel], location: Location) -> list[str]:

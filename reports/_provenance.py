@@ -352,7 +352,8 @@ def ledger_of_run(results: Results, quantities: Quantities = QUANTITIES) -> Ledg
     counted: set[str] = set()
     mine = Ledger()
     for cell in results.cells.values():
-        mine.extend(_own(cell, counted))
+        for part in cell.parts or (cell,):  # every fold, where rows are scored out of fold
+            mine.extend(_own(part, counted))
     lines = [("", phase, [_only(Ledger(list(mine.select(phase))), quantities)]) for phase in PHASES]
     return _table([line for line in lines if line[2][0].entries], quantities)
 

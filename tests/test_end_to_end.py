@@ -64,6 +64,22 @@ def test_each_strategy_is_done_or_says_why_it_does_not_apply(finished: Path) -> 
     assert set(found.values()) == {"done", "not-applicable"}
 
 
+def test_an_estimate_counts_the_tokens_that_the_run_then_reads_and_trains(finished: Path) -> None:
+    from breakeven.harness import results, suite
+    from breakeven.harness.estimate import estimate
+    from breakeven.harness.predicted import predicted_against_actual
+
+    foreseen = estimate(suite.load(finished.parent / "small.yaml"), seconds=2)
+    rows = predicted_against_actual(foreseen, results.load(finished))
+    for row in rows:
+        assert row.input_tokens[0] == row.input_tokens[1], row
+        assert row.training_tokens[0] == row.training_tokens[1], row
+    predicted, actual = rows[-1].output_tokens
+    assert predicted == pytest.approx(actual, rel=0.5)
+    states = {c.id: c.state for c in foreseen.cells}
+    assert states["support_intents--rag"] == states["handbook_qa--logistic-regression"] == "not-applicable"
+
+
 def test_the_ledger_holds_what_each_phase_consumed(finished: Path) -> None:
     from breakeven.harness.ledger import Ledger
 

@@ -1,9 +1,7 @@
-"""The formulas against published numbers and against torch's own count of operations."""
+"""The formulas against torch's own count of operations; published numbers are in test_vectors."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,72 +12,6 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from breakeven.harness import flops
 from breakeven.harness.contracts import ModelCard
-
-VECTORS = json.loads((Path(__file__).parent / "vectors.json").read_text(encoding="utf-8"))
-
-
-def published(key: str, start: str) -> Any:
-    """The one case of a key in vectors.json whose description begins so."""
-    cases = [case for case in VECTORS[key]["cases"] if case["what"].startswith(start)]
-    assert len(cases) == 1
-    return cases[0]
-
-
-# --- published numbers ---------------------------------------------------------------------------
-
-
-def test_training_gpt3_takes_the_published_operations() -> None:
-    case = published("flops", "GPT-3 training")
-    found = flops.full_training(174.6e9, 0, 0, length=2048, tokens=300e9)
-    assert found == pytest.approx(case["value"], rel=case["tol"])
-
-
-@pytest.mark.parametrize(("start", "layers"), [("PaLM 540B MFU without", 0), ("PaLM 540B MFU with 12", 118)])
-def test_palms_utilisation_is_the_published_one(start: str, layers: int) -> None:
-    case = published("flops", start)
-    a_second = flops.full_training(540.35e9, layers, 48 * 256, length=2048, tokens=238.3e3)
-    assert a_second / (6144 * 275e12) == pytest.approx(case["value"], abs=case["tol_abs"])
-
-
-def test_t_fews_in_context_inference_is_the_published_one() -> None:
-    case = published("tfew", "inference FLOPs, GPT-3")
-    tokens = VECTORS["tfew"]["shots"] * VECTORS["tfew"]["tokens_per_shot"]
-    tokens += VECTORS["tfew"]["tokens_query_and_targets"]
-    assert flops.prefill(175e9, 0, 0, tokens) == pytest.approx(case["value"], rel=case["tol"])
-
-
-def test_an_encoder_decoder_sends_each_token_through_half_of_its_weights() -> None:
-    once, in_context = (published("tfew", f"inference FLOPs, {who}") for who in ("T-Few", "T5"))
-    training = published("tfew", "training FLOPs, T-Few")
-    assert flops.prefill(11e9 / 2, 0, 0, 103) == pytest.approx(once["value"], rel=once["tol"])
-    assert flops.prefill(11e9 / 2, 0, 0, 4121) == pytest.approx(in_context["value"], rel=in_context["tol"])
-    found = flops.full_training(11e9 / 2, 0, 0, length=103, tokens=1000 * 8 * 103)
-    assert found == pytest.approx(training["value"], rel=training["tol"])
-
-
-@pytest.mark.parametrize(
-    ("start", "shapes", "layers", "rank"),
-    [
-        ("LLaMA-7B (32", [(4096, 4096)] * 2, 32, 8),
-        ("LLaMA-7B (mlp", [(4096, 4096)] * 4 + [(4096, 11008)] * 2 + [(11008, 4096)], 32, 16),
-        ("GPT-3 175B", [(12288, 12288)] * 2, 96, 4),
-    ],
-)
-def test_a_lora_adapter_has_the_published_parameters(
-    start: str, shapes: list[tuple[int, int]], layers: int, rank: int
-) -> None:
-    assert flops.lora_parameters(shapes * layers, rank) == published("lora_parameters", start)["value"]
-
-
-@pytest.mark.parametrize(("length", "place"), [(64, 0), (512, 1), (2048, 2)])
-def test_lora_saves_what_was_measured_on_a_llama(length: int, place: int) -> None:
-    case = published("flops", "LoRA over full training")
-    linear = [(1024, 1024)] * 4 + [(1024, 2816)] * 2 + [(2816, 1024)]
-    lora = flops.lora_parameters(linear * 8, 8)
-    whole = flops.full_training(104_825_856, 8, 1024, length, tokens=length)
-    tuned = flops.lora_training(104_825_856, lora, 8, 1024, length, tokens=length)
-    assert tuned / whole == pytest.approx(case["value"][place], rel=case["tol"])
-
 
 # --- torch's own count ---------------------------------------------------------------------------
 
@@ -167,3 +99,11 @@ def test_an_adapters_training_counts_all_epochs_at_the_mean_length() -> None:
     card = ModelCard("m", "local", active_parameters=1000, layers=2, attention_width=8)
     once = flops.lora_training(1000, 10, 2, 8, length=50, tokens=50)
     assert flops.lora_training_flops(card, 50 * 6, 6, 10) == pytest.approx(6 * once)
+
+
+# --- what they are used for ----------------------------------------------------------------------
+
+
+def test_a_call_that_is_no_cheaper_never_repays_anything() -> None:
+    assert flops.repaying_calls(100.0, before=1.0, after=1.0) == float("inf")
+    assert flops.repaying_calls(100.0, before=1.0, after=0.5) == 200.0

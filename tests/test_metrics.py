@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from breakeven.harness._metric_parts import Judged
 from breakeven.harness.contracts import Example, Json, Metric, Prediction, Score
 from breakeven.harness.errors import UserError
 from breakeven.harness.metrics import answer_text, build, build_all, known
+from breakeven.harness.scoring import resampled
+from breakeven.harness.stats import DRAWS
+from breakeven.harness.taskfile import make_task
 
 CHOICES = ("card_arrival", "card_lost", "refund")
 
@@ -134,6 +140,45 @@ def test_corpus_scores_are_not_additive() -> None:
         False,
         True,
     ]
+
+
+@pytest.mark.parametrize("name", ["bleu", "chrf", "macro_f1"])
+def test_counting_an_example_twice_is_as_good_as_repeating_it(name: str) -> None:
+    sayings = (
+        "my card has still not arrived",
+        "somebody took my card last night",
+        "please give my money back",
+    )
+    metric: Any = build(name, choices=sayings)
+    answers = [(0, 0), (1, 0), (2, 2), (0, 1)]  # wanted, given
+    examples = [Example(str(i), {}, (sayings[wanted],)) for i, (wanted, _) in enumerate(answers)]
+    predictions = [Prediction(str(i), sayings[given]) for i, (_, given) in enumerate(answers)]
+    chosen = [0, 0, 1, 3, 3, 3]
+    repeated = metric.aggregate([examples[i] for i in chosen], [predictions[i] for i in chosen], [])
+    counted = metric.weighted(examples, predictions)(np.array([2.0, 1.0, 0.0, 3.0]))
+    assert counted == pytest.approx(repeated, rel=1e-12)
+    assert counted != metric.aggregate(examples, predictions, [])
+
+
+def test_resamples_of_a_run_are_the_same_counted_and_repeated() -> None:
+    rows = [{"text": f"question {i}", "label": "ab"[i % 3 == 0]} for i in range(30)]
+    columns = {"input": "text", "reference": "label"}
+    sizes = {"train": 5, "validation": 5, "test": 20}
+    task = make_task(
+        "t",
+        instructions="?",
+        data=rows,
+        columns=columns,
+        choices=["a", "b"],
+        metrics=["macro_f1"],
+        sizes=sizes,
+    )
+    predictions = [Prediction(e.id, "ab"[i % 2]) for i, e in enumerate(task.test)]
+    counted = resampled(task, predictions, [Score(0.0)] * 20)
+    primary: Any = task.primary
+    plain = replace(task, metrics=(Judged("macro_f1", primary.judge, whole=primary.whole),))
+    assert len(counted) == DRAWS
+    assert resampled(plain, predictions, [Score(0.0)] * 20) == pytest.approx(counted, rel=1e-12)
 
 
 # --- choices ---------------------------------------------------------------------------------

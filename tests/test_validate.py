@@ -9,6 +9,7 @@ from rich.console import Console
 
 from breakeven.harness.cli.validate import Finding, Report, examine, show
 from breakeven.harness.contracts import Document, Example, Request, Task
+from breakeven.harness.metrics import build
 from breakeven.harness.taskfile import make_task
 
 PLACES = ["river", "lamp", "winter", "paper", "engine", "coffee", "tower", "garden", "mirror", "window"]
@@ -41,6 +42,10 @@ def found(task: Task, check: str) -> Finding:
     return min(findings, key=lambda f: ("error", "warning", "ok").index(f.level))
 
 
+def len_of_output(example: Example, output: str) -> float:
+    return float(len(output))
+
+
 def with_test(task: Task, *examples: Example) -> Task:
     return replace(task, test=(*examples, *task.test))
 
@@ -59,6 +64,30 @@ def test_an_empty_train_split_is_a_warning(sound: Task) -> None:
 
 def test_few_test_examples_are_a_warning(sound: Task) -> None:
     assert "40 test examples" in found(sound.limited(test=40), "splits").what
+
+
+def test_validate_says_which_difference_the_test_examples_show(sound: Task) -> None:
+    finding = found(sound, "detectable")
+    assert finding.level == "ok"
+    assert "150 test examples show a difference of 7.1, 10.0 or 12.2 points" in finding.what
+    assert "disagree on 10, 20 or 30 %" in finding.what
+
+
+def test_a_difference_that_no_disagreement_can_make_is_not_promised(sound: Task) -> None:
+    assert "a difference of 29.1 points" in found(sound.limited(test=20), "detectable").what
+    assert "too few" in found(sound.limited(test=8), "detectable").what
+
+
+def test_graded_scores_get_their_detectable_difference_on_their_scale(sound: Task) -> None:
+    graded = replace(sound, metrics=(build("token_f1"),))
+    assert "0.0762 on the scale from 0 to 1" in found(graded, "detectable").what
+    open_range = replace(sound, metrics=(build({"metric": len_of_output, "range": None}),))
+    assert "0.23 standard deviations" in found(open_range, "detectable").what
+
+
+def test_groups_are_said_to_hide_differences(sound: Task) -> None:
+    grouped = replace(sound, test=tuple(replace(e, group=e.id[:1]) for e in sound.test))
+    assert "groups) are alike" in found(grouped, "detectable").what
 
 
 def test_a_test_input_that_train_has_too_is_leakage(sound: Task) -> None:

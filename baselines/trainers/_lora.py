@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import torch
 
@@ -54,6 +55,29 @@ def tune(
         UserError: nothing to train on, no layers of the names given, or the training diverged.
         OutOfMemory: not even a single example fits.
     """
+    train, held_out, steps = prepared(tunable, pairs, validation, seed, settings)
+    spec = adapter_spec("peft", settings.what_matters(), seed, tunable.card, pairs, validation)
+    checkpoints = Checkpoints(scratch, store.digest(spec))
+
+    with adapted(tunable, settings, seed) as model:
+        loop = Loop.over(model, tunable, steps, held_out, settings, seed, progress)
+        state = checkpoints.restore(loop.parameters, loop.optimizer) or State(
+            tokens_per_pass=tokens_per_pass(tunable, settings)
+        )
+        lost_seconds = loop.run(state, checkpoints)
+        result = _result(train, held_out, loop, state, lost_seconds)
+        save_adapter(model, tunable, result, seed, pairs, folder)
+    return result
+
+
+def prepared(
+    tunable: Tunable,
+    pairs: Sequence[TrainingPair],
+    validation: Sequence[TrainingPair],
+    seed: int,
+    settings: Settings,
+) -> tuple[Encoded, Encoded, Plan]:
+    """Training and validation examples as token ids, and the batch of every step."""
     max_length = min(tunable.context, settings.max_length or tunable.context)
     train, held_out = encode(pairs, tunable, max_length), encode(validation, tunable, max_length)
     if not train.examples:
@@ -69,23 +93,12 @@ def tune(
         max_tokens=settings.max_tokens_total,
         seed=seed,
     )
-    spec = adapter_spec("peft", settings.what_matters(), seed, tunable.card, pairs, validation)
-    checkpoints = Checkpoints(scratch, store.digest(spec))
+    return train, held_out, steps
 
-    with adapted(tunable, settings, seed) as model:
-        forward = Forward(model, tunable, settings)
-        parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        peak_lr = settings.lr or default_lr(tunable.card.parameters or size_of_base(model))
-        optimizer = torch.optim.AdamW(
-            parameters.values(), lr=peak_lr, weight_decay=settings.weight_decay, fused=True
-        )
-        budget = settings.tokens_per_pass or (CPU_TOKENS if tunable.device == "cpu" else CUDA_TOKENS)
-        state = checkpoints.restore(parameters, optimizer) or State(tokens_per_pass=budget)
-        loop = Loop(forward, parameters, optimizer, steps, held_out, settings, peak_lr, seed, progress)
-        lost_seconds = loop.run(state, checkpoints)
-        result = _result(train, held_out, loop, state, lost_seconds)
-        save_adapter(model, tunable, result, seed, pairs, folder)
-    return result
+
+def tokens_per_pass(tunable: Tunable, settings: Settings) -> int:
+    """Padded tokens in memory at once, until memory proves too small."""
+    return settings.tokens_per_pass or (CPU_TOKENS if tunable.device == "cpu" else CUDA_TOKENS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +114,26 @@ class Loop:
     peak_lr: float
     seed: int
     progress: Progress
+
+    @classmethod
+    def over(
+        cls,
+        model: Any,
+        tunable: Tunable,
+        steps: Plan,
+        held_out: Encoded,
+        settings: Settings,
+        seed: int,
+        progress: Progress,
+    ) -> Loop:
+        """A loop over a wrapped model, with a fresh optimizer."""
+        parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        peak_lr = settings.lr or default_lr(tunable.card.parameters or size_of_base(model))
+        optimizer = torch.optim.AdamW(
+            parameters.values(), lr=peak_lr, weight_decay=settings.weight_decay, fused=True
+        )
+        forward = Forward(model, tunable, settings)
+        return cls(forward, parameters, optimizer, steps, held_out, settings, peak_lr, seed, progress)
 
     def run(self, state: State, checkpoints: Checkpoints) -> float:
         """Take `state` to the end of the plan; returns the seconds that crashes have lost."""

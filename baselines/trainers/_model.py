@@ -162,12 +162,7 @@ def save_adapter(
     folder: Path,
 ) -> None:
     """Write `adapter_model.safetensors`, `adapter_config.json`, and `breakeven.json`: what made it."""
-    weights = get_peft_model_state_dict(model, save_embedding_layers=False)
-    tensors = {name: weights[name].detach().float().cpu().contiguous() for name in sorted(weights)}
-    config = model.peft_config["default"]
-    config.inference_mode = True
-    config.base_model_name_or_path = tunable.card.name
-    config.target_modules = sorted(config.target_modules)  # sets have no order, files should
+    save_weights(model, tunable, folder)
     made_by = {
         "trainer": "peft",
         "seed": seed,
@@ -176,10 +171,20 @@ def save_adapter(
         "versions": weight_makers(),
         **asdict(result),
     }
+    store.write_text(folder / "breakeven.json", json.dumps(made_by, indent=1, ensure_ascii=False) + "\n")
+
+
+def save_weights(model: Any, tunable: Tunable, folder: Path) -> None:
+    """Write `adapter_model.safetensors` and `adapter_config.json`."""
+    weights = get_peft_model_state_dict(model, save_embedding_layers=False)
+    tensors = {name: weights[name].detach().float().cpu().contiguous() for name in sorted(weights)}
+    config = model.peft_config["default"]
+    config.inference_mode = True
+    config.base_model_name_or_path = tunable.card.name
+    config.target_modules = sorted(config.target_modules)  # sets have no order, files should
     store.write_bytes(folder / "adapter_model.safetensors", save(tensors, {"format": "pt"}))
     with store.disk_errors(folder):
         config.save_pretrained(folder)
-    store.write_text(folder / "breakeven.json", json.dumps(made_by, indent=1, ensure_ascii=False) + "\n")
 
 
 def size_of_base(model: Any) -> int:

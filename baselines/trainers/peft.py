@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from breakeven.baselines.trainers._settings import Settings
-from breakeven.harness.contracts import Json, Trainer, TrainingPair, TrainingResult, Tunable
+from breakeven.harness.contracts import (
+    Json,
+    Trainer,
+    TrainingOutlook,
+    TrainingPair,
+    TrainingResult,
+    Tunable,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +47,19 @@ class PeftTrainer:
 
         merged = Settings.parse({**self.given, **settings})
         return tune(tunable, pairs, validation, folder, scratch, seed, merged, progress)
+
+    def outlook(
+        self,
+        tunable: Tunable,
+        pairs: Sequence[TrainingPair],
+        validation: Sequence[TrainingPair],
+        seed: int,
+        settings: Mapping[str, Json],
+    ) -> TrainingOutlook:
+        """See `breakeven.harness.contracts.PreviewedTrainer`."""
+        from breakeven.baselines.trainers._outlook import outlook
+
+        return outlook(tunable, pairs, validation, seed, Settings.parse({**self.given, **settings}))
 
 
 def peft(**settings: Any) -> Trainer:

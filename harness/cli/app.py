@@ -1,7 +1,7 @@
 """The commands and their options. Each is a plain function in a module of its own, imported when called.
 
-Exit codes: 0 done; 1 a cell failed or was stopped (or `--strict` found something); 2 a mistake in what was
-given, said in one sentence; 3 only hosted jobs are waited for; 130 interrupted.
+Exit codes: 0 done; 1 a cell failed or was stopped, `--strict` found something, a threshold was passed; 2 a
+mistake in what was given, said in one sentence; 3 only hosted jobs are waited for; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ app = typer.Typer(
 
 OptionalPath = Optional[Path]  # noqa: UP045 - typer reads it at run time
 OptionalInt = Optional[int]  # noqa: UP045
+OptionalFloat = Optional[float]  # noqa: UP045
 
 
 def main() -> None:
@@ -66,21 +67,136 @@ def run(
 
 
 @app.command()
+def estimate(
+    suite: Annotated[str, typer.Argument(help="A suite's name or YAML file.", show_default=False)],
+    change: Annotated[
+        list[str], typer.Option("--set", help="Change the suite: key.key=value. Repeatable.")
+    ] = [],  # noqa: B006
+    only: Annotated[list[str], typer.Option(help="Only strategies or cells that match. Repeatable.")] = [],  # noqa: B006
+    limit: Annotated[OptionalInt, typer.Option(help="At most so many test examples per task.", min=1)] = None,
+    prices: Annotated[OptionalPath, typer.Option(help="YAML of your own prices, laid over ours.")] = None,
+    seconds: Annotated[float, typer.Option(help="How long each model is tried, loading left out.")] = 20.0,
+    ask_hosted: Annotated[
+        bool, typer.Option("--ask-hosted", help="Ask hosted models a few requests too; costs money.")
+    ] = False,
+    save: Annotated[OptionalPath, typer.Option(help="Write the estimate to this file (JSON).")] = None,
+) -> None:
+    """Say what a SUITE would take before it runs: tokens, minutes, money, memory; what would be cheaper."""
+    from breakeven.harness.cli.estimate import estimate as command
+
+    command(suite, change, only, limit, prices, seconds, ask_hosted, save)
+
+
+@app.command()
+def probe(
+    model: Annotated[str, typer.Argument(help="A model's name, folder or Hub id.")] = "smollm2-135m-instruct",
+    machine: Annotated[str, typer.Option(help="This machine's name in the price book, e.g. cpu-2.")] = "",
+    trainer: Annotated[str, typer.Option(help="Trainer to time; '' leaves training out.")] = "peft",
+    change: Annotated[
+        list[str], typer.Option("--set", help="Setting of the engine: key=value. Repeatable.")
+    ] = [],  # noqa: B006
+    seconds: Annotated[float, typer.Option(help="How long training is tried.")] = 10.0,
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path("probe.json"),
+) -> None:
+    """Measure how fast a MODEL reads, writes and trains on this machine."""
+    from breakeven.harness.cli.probe import probe as command
+
+    command(model, machine, trainer, change, seconds, output)
+
+
+@app.command()
 def report(
     folder: Annotated[Path, typer.Argument(help="A run folder, e.g. runs/quickstart-1.", show_default=False)],
     format: Annotated[
-        str, typer.Option("--format", help="html, md, csv, json, or an installed one.")
+        str, typer.Option("--format", help="html, md, csv, json, parquet, junit, or an installed one.")
     ] = "html",
     output: Annotated[
         OptionalPath, typer.Option("--output", "-o", help="Default: in the run folder; - prints.")
     ] = None,
     no_examples: Annotated[bool, typer.Option("--no-examples", help="Leave the test examples out.")] = False,
     prices: Annotated[OptionalPath, typer.Option(help="YAML of your own prices: re-price the run.")] = None,
+    change: Annotated[
+        list[str],
+        typer.Option(
+            "--set",
+            help="Another volume, value or price: requests_per_month=2e6, value_per_correct=0.1, "
+            "gpu_hour=1.8, api_price=0.5 (a factor), people.hourly_rate=90. Nothing is run again.",
+        ),
+    ] = [],  # noqa: B006
 ) -> None:
     """Write the report of a finished (or unfinished) run."""
     from breakeven.harness.cli.report import report as command
 
-    command(folder, format, output, not no_examples, prices)
+    command(folder, format, output, not no_examples, prices, change)
+
+
+@app.command()
+def transfer(
+    folder: Annotated[Path, typer.Argument(help="A finished run with tuned strategies.", show_default=False)],
+    examples: Annotated[int, typer.Option(help="Test examples of each other task.", min=2)] = 24,
+) -> None:
+    """What tuning did to other tasks and to general questions: every adapter of a run, before and after."""
+    from breakeven.harness.cli.transfer import transfer as command
+
+    command(folder, examples)
+
+
+@app.command()
+def score(
+    folder: Annotated[Path, typer.Argument(help="A run folder, e.g. runs/quickstart-1.", show_default=False)],
+    change: Annotated[
+        list[str],
+        typer.Option("--set", help="Change a task: tasks.NAME.args.data=corrected.csv. Repeatable."),
+    ] = [],  # noqa: B006
+    metric: Annotated[
+        list[str], typer.Option("--metric", help="TASK=METRIC: judge by another metric. Repeatable.")
+    ] = [],  # noqa: B006
+    out: Annotated[OptionalPath, typer.Option(help="New run folder; default: RUN-rescored.")] = None,
+    in_place: Annotated[
+        bool, typer.Option("--in-place", help="Change the run itself; what was there goes to RUN/before.")
+    ] = False,
+    keep_missing: Annotated[
+        bool,
+        typer.Option("--keep-missing", help="Examples missing in the data keep their references."),
+    ] = False,
+    why: Annotated[str, typer.Option(help="A reason, recorded with the run.")] = "",
+) -> None:
+    """Score the stored outputs of a run again: corrected references, another metric. Nothing is run."""
+    from breakeven.harness.cli.score import score as command
+
+    command(folder, change, metric, out, in_place, keep_missing, why)
+
+
+@app.command()
+def merge(
+    folders: Annotated[list[Path], typer.Argument(help="Two run folders or more.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="The new run folder.", show_default=False)],
+    prefer: Annotated[str, typer.Option(help="The run that counts where outputs of a cell differ.")] = "",
+) -> None:
+    """Join runs made on several machines into one. Nothing is run."""
+    from breakeven.harness.cli.merge import merge as command
+
+    command(folders, out, prefer)
+
+
+@app.command()
+def compare(
+    before: Annotated[Path, typer.Argument(help="The first run folder.", show_default=False)],
+    after: Annotated[Path, typer.Argument(help="The second.", show_default=False)],
+    format: Annotated[str, typer.Option("--format", help="text, md or json.")] = "text",
+    max_quality_drop: Annotated[
+        OptionalFloat,
+        typer.Option(help="Exit code 1 if quality falls by more, as a share of its range: 0.02.", min=0),
+    ] = None,
+    max_cost_rise: Annotated[
+        OptionalFloat,
+        typer.Option(help="Exit code 1 if 1,000 requests cost more by this share: 0.10.", min=0),
+    ] = None,
+) -> None:
+    """Show what changed from one run to another in quality, cost and latency, and why."""
+    from breakeven.harness.cli.compare import compare as command
+
+    raise typer.Exit(command(before, after, format, max_quality_drop, max_cost_rise))
 
 
 @app.command("list")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from breakeven.harness import registry, results, store
@@ -10,9 +11,16 @@ from breakeven.harness.errors import UserError
 from breakeven.harness.results import Results
 
 
-def report(folder: Path, format: str, output: Path | None, examples: bool, prices: Path | None) -> None:
+def report(
+    folder: Path,
+    format: str,
+    output: Path | None,
+    examples: bool,
+    prices: Path | None,
+    changes: Sequence[str] = (),
+) -> None:
     """Write the report; `output` "-" prints it, None puts it into the run folder."""
-    found = results.load(folder, prices)
+    found = results.load(folder, prices, changes)
     path = write(found, format, output, examples=examples)
     if path is not None:
         print(path)

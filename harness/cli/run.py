@@ -76,17 +76,17 @@ def _dry_run(console: Console, chosen: Suite, options: runs.Options) -> int:
     specs = plan.cells(chosen, tasks, options.only)
     table = Table("cell", "model", "train", "validation", "test", "settings", title=f"suite {chosen.suite}")
     for spec in specs:
-        task = tasks[spec.task]
+        task = plan.task_of(tasks, spec)
         table.add_row(
             spec.id,
             spec.model or "-",
-            str(spec.train_size),
+            str(len(plan.training_rows(tasks, spec))),
             str(len(task.validation)),
             str(len(task.test)),
             ", ".join(f"{k}={v}" for k, v in spec.settings.items()),
         )
     console.print(table)
-    answers = sum(len(tasks[s.task].test) for s in specs)
+    answers = sum(len(plan.task_of(tasks, s).test) for s in specs)
     console.print(f"{len(specs)} cells, {answers:,} answers; nothing was run", highlight=False)
     return 0
 

@@ -58,7 +58,7 @@ def examine(
         count_tokens: input tokens of a request, as an engine counts them; without it, no lengths.
         context: the model's context in tokens; None where it is unknown.
     """
-    checks = (_splits, _ids, _labels, _leakage, _contradictions, _references, _damage, _documents)
+    checks = (_splits, _ids, _labels, _leakage, _contradictions, _references, _damage, _documents, _seen)
     findings = [finding for check in checks for finding in check(task)]
     prompts, faults = _prompts(task)
     findings += faults or [Finding("ok", "template", "fits every example")]
@@ -231,6 +231,45 @@ def _documents(task: Task) -> Iterator[Finding]:
     share = 1 - len(missing) / len(asked)
     what = f"{share:.0%} of the test answers stand word for word in a document"
     yield Finding("ok" if share >= 0.5 else "warning", "documents", what, tuple(missing))
+
+
+def _seen(task: Task) -> Iterator[Finding]:
+    """The smallest difference between two strategies that so many test examples show."""
+    from breakeven.harness import power
+
+    n, metric = len(task.test), task.primary
+    if not n:
+        return
+    scale = metric.range
+    if getattr(metric, "binary", False):
+        least = {share: power.detectable_discordant(n, share) for share in power.ASSUMED_DISCORDANT}
+        seen = {f"{100 * share:.0f}": f"{100 * d:.1f}" for share, d in least.items() if d is not None}
+        unit = "points" if metric.additive else "points of right answers"
+        what = (
+            f"show a difference of {_listed(list(seen.values()))} {unit} between two strategies that "
+            f"disagree on {_listed(list(seen))} % of them"
+            if seen
+            else f"are too few for strategies that disagree on {100 * max(least):.0f} % of them or less"
+        )
+    elif scale is not None:
+        span = scale[1] - scale[0]
+        from_here = power.minimum_detectable_effect(n, power.ASSUMED_VARIANCE * span**2)
+        what = (
+            f"show a difference of {from_here:.3g} on the scale from {scale[0]:g} to {scale[1]:g}, "
+            f"if the differences of two strategies vary as assumed by Miller (2024), 1/9 of its square"
+        )
+    else:
+        from_here = power.minimum_detectable_effect(n, 1.0)
+        what = f"show a difference of {from_here:.2f} standard deviations of the paired differences"
+    what += " (80 % power, 5 % level)"
+    groups = len({e.group for e in task.test if e.group is not None})
+    if groups:
+        what += f"; only larger ones if the examples of a group ({groups:,} groups) are alike"
+    yield Finding("ok", "detectable", f"{n:,} test examples {what}")
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
 # --- prompts ---------------------------------------------------------------------------------

@@ -19,7 +19,13 @@ Forward = Callable[..., Any]
 
 
 def score(
-    prompt: list[int], choices: Sequence[list[int]], forward: Forward, config: Any, device: str, packed: bool
+    prompt: list[int],
+    choices: Sequence[list[int]],
+    forward: Forward,
+    config: Any,
+    device: str,
+    packed: bool,
+    read: Any = None,
 ) -> list[float]:
     """Summed log-probability of each choice's tokens (end token included) after the prompt, in nats.
 
@@ -28,14 +34,17 @@ def score(
         choices: token ids of each choice, each ending in the end token.
         forward: runs the model on keyword inputs.
         packed: whether the model takes packed rows (see `takes_packed_rows`).
+        read: a cache that holds the prompt's beginning already (packed rows only).
     """
     if not packed:
         return [_plain(prompt, choice, forward, device) for choice in choices]
     import torch
 
-    cache = growing_cache(config)
+    cache = growing_cache(config) if read is None else read
+    begun = cache.get_seq_length()
     out = forward(
-        input_ids=torch.tensor([prompt], device=device),
+        input_ids=torch.tensor([prompt[begun:]], device=device),
+        position_ids=torch.arange(begun, len(prompt), device=device)[None],
         past_key_values=cache,
         use_cache=True,
         logits_to_keep=1,

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from breakeven.harness.contracts import Completion, Request, Usage
+from breakeven.harness.engines import _prefix
 from breakeven.harness.engines._cache import growing_cache
+from breakeven.harness.engines._prefix import Prefixes
 from breakeven.harness.engines._tokens import Tokens
 
 Forward = Callable[..., Any]
@@ -66,17 +68,33 @@ def generator_for(request: Request) -> Any:
 
 
 def generate(
-    rows: list[Row], forward: Forward, config: Any, tokens: Tokens, device: str
+    rows: list[Row],
+    forward: Forward,
+    config: Any,
+    tokens: Tokens,
+    device: str,
+    prefixes: Prefixes | None = None,
 ) -> Iterator[Completion]:
-    """Answer a batch, each row as it finishes. `forward` runs the model on keyword inputs."""
+    """Answer a batch, each row as it finishes.
+
+    Args:
+        forward: runs the model on keyword inputs.
+        prefixes: where what all prompts begin with is kept; None reads every prompt whole.
+    """
     import torch
 
-    ids, mask = _left_padded([row.prompt for row in rows], tokens.pad_id, device)
-    places = (mask.cumsum(-1) - 1).clamp(min=0)
-    cache = growing_cache(config)
+    start = time.perf_counter()
+    prompts = [row.prompt for row in rows]
+    shared = _prefix.length(prompts) if prefixes is not None else 0
+    ids, mask = _left_padded([prompt[shared:] for prompt in prompts], tokens.pad_id, device)
+    if shared and prefixes is not None:
+        cache = prefixes.cache(prompts[0][:shared], len(rows), forward, config, device)
+        mask = torch.cat([mask.new_ones((len(rows), shared)), mask], dim=1)
+    else:
+        cache = growing_cache(config)
+    places = (mask.cumsum(-1) - 1).clamp(min=0)[:, shared:]
     live: list[Row | None] = list(rows)  # None: finished, its line computes nothing anybody reads
     while True:
-        start = time.perf_counter()
         out = forward(
             input_ids=ids,
             attention_mask=mask,
@@ -107,6 +125,7 @@ def generate(
             yield done.completion()
         if not left:
             return
+        start = time.perf_counter()
 
 
 def _left_padded(prompts: Sequence[list[int]], pad_id: int, device: str) -> tuple[Any, Any]:

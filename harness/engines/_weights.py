@@ -143,24 +143,30 @@ class SharedModel:
             self._activate(adapter)
             return self.base(**{k: v for k, v in inputs.items() if k not in self._ignored})
 
-    def check_room(self, rows: int, prompt: int, new: int, device: str) -> None:
-        """Refuse a batch of several rows that cannot fit, before the system kills the whole program for it.
+    def batch_bytes(self, rows: int, prompt: int, new: int) -> int:
+        """Bytes that answering a batch takes on top of the weights.
 
-        Counts keys and values, one layer's activations over the prompts and the output scores; CUDA
-        tells by itself.
-
-        Raises:
-            OutOfMemory: with the two sizes.
+        Counts keys and values, one layer's activations over the prompts and the output scores.
         """
-        if rows == 1 or device != "cpu":
-            return
         text = self.base.config.get_text_config(decoder=True)
         width, size = text.hidden_size, self.base.dtype.itemsize
         heads = getattr(text, "num_attention_heads", 1)
         head = getattr(text, "head_dim", None) or width // heads
         kept = 2 * text.num_hidden_layers * (getattr(text, "num_key_value_heads", None) or heads) * head
         passing = 6 * width + 3 * (getattr(text, "intermediate_size", None) or 4 * width)
-        needed = rows * ((prompt + new) * kept * size + prompt * passing * size + text.vocab_size * 4)
+        return int(rows * ((prompt + new) * kept * size + prompt * passing * size + text.vocab_size * 4))
+
+    def check_room(self, rows: int, prompt: int, new: int, device: str) -> None:
+        """Refuse a batch of several rows that cannot fit, before the system kills the whole program for it.
+
+        CUDA tells by itself.
+
+        Raises:
+            OutOfMemory: with the two sizes.
+        """
+        if rows == 1 or device != "cpu":
+            return
+        needed = self.batch_bytes(rows, prompt, new)
         free = hardware.available_memory(device)
         if needed > free:
             raise OutOfMemory(

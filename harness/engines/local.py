@@ -15,7 +15,8 @@ from typing import Any
 
 from breakeven.harness import hardware, models
 from breakeven.harness.contracts import Capabilities, Completion, Message, ModelCard, Request, Tunable, Usage
-from breakeven.harness.engines import _card, _choices, _decoding, _weights
+from breakeven.harness.engines import _card, _choices, _decoding, _prefix, _weights
+from breakeven.harness.engines._prefix import Prefixes
 from breakeven.harness.engines._tokens import Tokens
 from breakeven.harness.errors import UserError
 
@@ -31,6 +32,7 @@ def local(
     batch_tokens: int | None = None,
     load_in_4bit: bool = False,
     threads: int | None = None,
+    share_prefixes: bool = True,
 ) -> LocalEngine:
     """An engine for a model on this machine.
 
@@ -41,6 +43,7 @@ def local(
         batch_tokens: padded tokens of a batch, new ones included; 4,096 on a CPU, 32,768 on CUDA.
         load_in_4bit: keep the base weights in 4 bits (CUDA only).
         threads: CPU threads; the physical cores unless told otherwise.
+        share_prefixes: read what all prompts of a batch begin with once.
 
     Raises:
         UserError: a setting is wrong. A model that is not there is told on first use.
@@ -54,6 +57,7 @@ def local(
         batch_tokens=batch_tokens,
         load_in_4bit=load_in_4bit,
         threads=threads or hardware.physical_cores(),
+        share_prefixes=share_prefixes,
     )
 
 
@@ -69,6 +73,7 @@ class LocalEngine:
         batch_tokens: int | None,
         load_in_4bit: bool,
         threads: int,
+        share_prefixes: bool = True,
         adapter: Path | None = None,
         base: LocalEngine | None = None,
     ) -> None:
@@ -79,7 +84,9 @@ class LocalEngine:
             "batch_tokens": batch_tokens,
             "load_in_4bit": load_in_4bit,
             "threads": threads,
+            "share_prefixes": share_prefixes,
         }
+        self._prefixes: dict[str, Prefixes] = {}
         self._base = base or self
         self.capabilities = Capabilities(logprobs=True, adapters=True, train=True, batch_dependent=True)
 
@@ -137,6 +144,11 @@ class LocalEngine:
         """The same model with a PEFT adapter folder applied, None for the bare base; weights are shared."""
         return LocalEngine(self.model, adapter=adapter, base=self._base, **self._settings)
 
+    def unshared(self) -> LocalEngine:
+        """The same without anything shared between requests: what priced seconds are measured with."""
+        settings = {**self._settings, "share_prefixes": False}
+        return LocalEngine(self.model, adapter=self.adapter, base=self._base, **settings)
+
     def warm_up(self) -> None:
         """Load the weights and run a few tokens, so that neither counts as the first request's time."""
         list(self.complete([Request("warm-up", text="Hello", max_tokens=2)]))
@@ -192,6 +204,12 @@ class LocalEngine:
         on_cpu = self._base._device == "cpu"
         return self._settings["batch_tokens"] or (CPU_BATCH_TOKENS if on_cpu else CUDA_BATCH_TOKENS)
 
+    def batch_bytes(self, requests: Sequence[Request]) -> int:
+        """Bytes that answering a batch takes on top of the weights; loads them."""
+        sizes = [self._size(request) for request in requests]
+        longest, new = max(prompt for _, prompt, _ in sizes), max(new for _, _, new in sizes)
+        return self._shared.batch_bytes(len(sizes), longest, new)
+
     def _size(self, request: Request) -> tuple[bool, int, int]:
         """(scores choices?, prompt tokens, tokens that come on top)."""
         prompt = len(self._checked_prompt(request))
@@ -232,10 +250,20 @@ class LocalEngine:
             config, device = shared.base.config, self._base._device
             longest, room = max(len(row.prompt) for row in rows), max(row.room for row in rows)
             shared.check_room(len(rows), longest, room, device)
-            yield from _decoding.generate(rows, self._forward, config, self._base._tokens, device)
-        for request, prompt in zip(requests, prompts, strict=True):
-            if request.choices is not None:
-                yield self._scored(request, prompt)
+            yield from _decoding.generate(
+                rows, self._forward, config, self._base._tokens, device, self._shared_prefixes
+            )
+        scored = [i for i, request in enumerate(requests) if request.choices is not None]
+        begins = _prefix.length([prompts[i] for i in scored]) if self._shared_prefixes is not None else 0
+        for i in scored:
+            yield self._scored(requests[i], prompts[i], begins)
+
+    @property
+    def _shared_prefixes(self) -> Prefixes | None:
+        """Where this adapter's prefixes are kept; None where nothing is shared."""
+        if not self._settings["share_prefixes"] or not _prefix.possible(self._shared.base.config):
+            return None
+        return self._base._prefixes.setdefault(str(self.adapter or ""), Prefixes())
 
     def _forward(self, **inputs: Any) -> Any:
         return self._shared.forward(self.adapter, **inputs)
@@ -249,13 +277,16 @@ class LocalEngine:
             random=_decoding.generator_for(request) if request.temperature > 0 else None,
         )
 
-    def _scored(self, request: Request, prompt: list[int]) -> Completion:
+    def _scored(self, request: Request, prompt: list[int], begins: int) -> Completion:
+        """The choices' scores; the first `begins` tokens are read once for all prompts that have them."""
         assert request.choices is not None
         packed = self._base._packed
+        prefixes = self._shared_prefixes if packed and begins else None
         start = time.perf_counter()
         choices = [self._base._tokens.answer(choice) for choice in request.choices]
         config, device = self._shared.base.config, self._base._device
-        scores = _choices.score(prompt, choices, self._forward, config, device, packed)
+        read = prefixes.cache(prompt[:begins], 1, self._forward, config, device) if prefixes else None
+        scores = _choices.score(prompt, choices, self._forward, config, device, packed, read)
         best = max(range(len(scores)), key=scores.__getitem__)
         return Completion(
             id=request.id,
