@@ -33,6 +33,7 @@ Floats = npt.NDArray[np.float64]
 SURE = 0.95
 Mode = Literal["value", "cost"]
 Kind = Literal["choose", "stay", "undecided", "nothing"]
+Side = Literal["above", "below"]
 Knob = Literal["requests", "value", "machine", "tokens"]
 Why = Literal["floor", "latency", "host", "cost"]
 
@@ -176,12 +177,12 @@ def mode(knobs: Knobs) -> Mode:
 class Threshold:
     """Where a knob overturns the choice: beyond `at`, `to` takes its place.
 
-    `low` and `high` are the 95 % interval of where the two change places, over the draws in which they do;
-    `never` is the share in which they do not, within a factor of 1,000.
+    `low` and `high` are the 95 % interval over the draws, None where it is open on that side; `never` is the
+    share in which the two do not change places, within a factor of 1,000.
     """
 
     knob: Knob
-    side: Literal["above", "below"]
+    side: Side
     at: float
     to: int
     low: float | None
@@ -305,6 +306,7 @@ def _in_draws(
 REACH = 30
 HALVINGS = 60
 KNOBS: tuple[Knob, ...] = ("requests", "value", "machine", "tokens")
+SIDES: tuple[tuple[Side, int], ...] = (("above", 1), ("below", -1))
 
 
 def turned(knobs: Knobs, knob: Knob, value: Money) -> Knobs:
@@ -330,12 +332,12 @@ def thresholds(case: Case, choice: int, knobs: Knobs | None = None) -> list[Thre
         start = setting(at, knob)
         if not start:
             continue
-        for side, sign in (("above", 1), ("below", -1)):
+        for side, sign in SIDES:
             crossing = _crossing(lambda x, k=knob: choose(case, turned(at, k, x)), start, sign, choice)  # type: ignore[misc]
             if crossing is not None:
                 where, to = crossing
-                low, high, never = crossing_draws(case, at, knob, choice, to, where)
-                found.append(Threshold(knob, side, where, to, low, high, never))  # type: ignore[arg-type]
+                spread = crossing_draws(case, at, knob, side, choice, to, where)
+                found.append(Threshold(knob, side, where, to, *spread))
     return found
 
 
@@ -359,25 +361,32 @@ def _crossing(
 
 
 def crossing_draws(
-    case: Case, knobs: Knobs, knob: Knob, choice: int, to: int, near: float
+    case: Case, knobs: Knobs, knob: Knob, side: Side, choice: int, to: int, near: float
 ) -> tuple[float | None, float | None, float]:
-    """95 % interval of where two strategies change places, draw by draw, and the share without a crossing.
+    """95 % interval of where `to` begins to lead, draw by draw, and the share without such a place.
 
-    In the cost mode the two are compared on cost alone.
+    A draw in which it leads everywhere, or nowhere, counts as a place at the end of the line, so that the
+    interval is open (None) on a side that more than 2.5 % of draws reach: an interval over the others alone
+    would hide them, and could miss the estimate itself (O'Brien et al. 1994, on ratios whose denominator may
+    be nothing). In the cost mode the two are compared on cost alone.
     """
 
     low = np.full(case.gains.shape[1], near / 1000)
     high = np.full(case.gains.shape[1], near * 1000)
     first = _lead(case, turned(knobs, knob, low), choice, to) > 0
-    crosses = first != (_lead(case, turned(knobs, knob, high), choice, to) > 0)
-    if not crosses.any():
-        return None, None, 1.0
-    for _ in range(HALVINGS):
+    last = _lead(case, turned(knobs, knob, high), choice, to) > 0
+    crosses = last & ~first if side == "above" else first & ~last
+    for _ in range(HALVINGS if crosses.any() else 0):
         middle = np.sqrt(low * high)
         same = (_lead(case, turned(knobs, knob, middle), choice, to) > 0) == first
         low, high = np.where(same, middle, low), np.where(same, high, middle)
-    bounds = np.quantile(high[crosses], [0.025, 0.975])
-    return float(bounds[0]), float(bounds[1]), float(1 - crosses.mean())
+    ends = np.where(last, 0.0, np.inf) if side == "above" else np.where(first, np.inf, 0.0)
+    places = np.where(crosses, high, ends)
+    bottom = float(np.quantile(places, 0.025, method="lower"))
+    top = float(np.quantile(places, 0.975, method="higher"))
+    open_below, open_above = bottom in (0.0, math.inf), top in (0.0, math.inf)
+    never = float(1 - crosses.mean())
+    return None if open_below else bottom, None if open_above else top, never
 
 
 def _lead(case: Case, knobs: Knobs, choice: int, to: int) -> Floats:
@@ -408,7 +417,7 @@ def worth_that_overturns(case: Case, choice: int, knobs: Knobs | None = None) ->
                 near, far = (near, middle) if overturned(middle) else (middle, far)
             to = choose(case, replace(at, value=far))
             valued = replace(at, value=far)
-            low, high, never = crossing_draws(case, valued, "value", choice, to, far)
+            low, high, never = crossing_draws(case, valued, "value", "above", choice, to, far)
             return Threshold("value", "above", far, to, low, high, never)
         near = far
     return None

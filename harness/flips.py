@@ -19,6 +19,7 @@ from breakeven.harness.decision import (
     SURE,
     WORTHS,
     Case,
+    Side,
     Threshold,
     Verdict,
     choose,
@@ -42,7 +43,8 @@ ONE_SIDED = 1.645
 class BreakEven:
     """Where `other` is cheaper than the choice, whatever their quality.
 
-    `low` and `high` are the 95 % interval of the only crossing, `never` the share of draws without it;
+    `low` and `high` are the 95 % interval of the only crossing, open where None, `never` the share of draws
+    without it;
     `proven` tells whether the other is shown to be no worse than the reference.
     """
 
@@ -108,7 +110,7 @@ def worth_that_undercuts(case: Case, choice: int, knobs: Knobs) -> Threshold | N
         else:
             low = middle
     to = choose(case, replace(knobs, value=low))
-    spread = crossing_draws(case, replace(knobs, value=low), "value", choice, to, low)
+    spread = crossing_draws(case, replace(knobs, value=low), "value", "below", choice, to, low)
     return Threshold("value", "below", low, to, *spread)
 
 
@@ -121,7 +123,8 @@ def break_even(case: Case, other: int, choice: int, knobs: Knobs) -> BreakEven:
     never = 0.0
     if found.first is not None and sum(0 < x < math.inf for v in found.intervals for x in v) == 1:
         by_cost = replace(knobs, value=None)
-        low, high, never = crossing_draws(case, by_cost, "requests", choice, other, found.first)
+        side: Side = "below" if found.intervals[0][0] == 0 else "above"
+        low, high, never = crossing_draws(case, by_cost, "requests", side, choice, other, found.first)
     return BreakEven(other, found, low, high, never, bool(case.not_worse[other] >= SURE))
 
 

@@ -303,10 +303,14 @@ def _at(known: Evidence, x: Threshold, value: float) -> str:
 
 def _spread(known: Evidence, x: Threshold) -> str:
     """The interval of a threshold, and how often there is none."""
-    if x.low is None or x.high is None:
-        return ""
-    never = f"; in {f.percent(x.never)} of draws nowhere" if x.never > 1 - SURE else ""
-    return f" (95 %: {_at(known, x, x.low)} to {_at(known, x, x.high)}{never})"
+    if x.low is not None and x.high is not None:
+        return f" (95 %: {_at(known, x, x.low)} to {_at(known, x, x.high)})"
+    nowhere = f"in {f.percent(x.never)} of draws nowhere"
+    if x.low is not None:
+        return f" (95 %: from {_at(known, x, x.low)} on; {nowhere})"
+    if x.high is not None:
+        return f" (95 %: up to {_at(known, x, x.high)}; {nowhere})"
+    return f" ({nowhere})" if x.never > 0 else ""
 
 
 def _break_even(known: Evidence, x: BreakEven, choice: int) -> Sentence:

@@ -281,6 +281,22 @@ def test_the_threshold_of_the_value_is_the_price_of_one_more_correct_answer() ->
     assert below.at == pytest.approx(0.05, rel=1e-9)
 
 
+def test_the_interval_of_a_threshold_is_open_where_many_draws_have_none() -> None:
+    close = {"dear": right_answers(0.52, N, 1), "cheap": right_answers(0.50, N, 2)}
+    found = case(
+        close, {"dear": owned(request=0.01), "cheap": owned()}, settings=economics(value_per_correct=1.0)
+    )
+
+    below = next(t for t in thresholds(found, 0) if (t.knob, t.side) == ("value", "below"))
+
+    # 0.01 buys 0.02 more correct answers; in many draws it buys none at any value
+    assert below.at == pytest.approx(0.5, rel=1e-9)
+    assert below.low is not None
+    assert below.low < below.at
+    assert below.high is None
+    assert 0.1 < below.never < 0.5
+
+
 @pytest.mark.parametrize("knob", ["machine", "tokens"])
 def test_the_threshold_of_a_price_is_a_factor_on_it(knob: str) -> None:
     costs = {"a": owned(**{knob: 0.01}), "b": owned(request=0.03)}

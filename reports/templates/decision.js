@@ -60,12 +60,6 @@ const breakeven = (() => {
     return (sum + lost) / values.length;
   }
 
-  function quantile(values, q) {
-    const sorted = Float64Array.from(values).sort(), at = (sorted.length - 1) * q, k = Math.floor(at), t = at - k;
-    const a = sorted[k], b = sorted[Math.min(k + 1, sorted.length - 1)];
-    return t >= 0.5 ? b - (b - a) * (1 - t) : a + (b - a) * t;
-  }
-
   const best = (items, key) => items.reduce((a, b) => (key(b) > key(a) ? b : a));
 
   // --- money -----------------------------------------------------------------------------------
@@ -215,28 +209,36 @@ const breakeven = (() => {
       if (!knobs[knob]) continue;
       for (const [side, sign] of [["above", 1], ["below", -1]]) {
         const crossed = crossing((x) => choose(c, turned(knobs, knob, x)), knobs[knob], sign, choice);
-        if (crossed) found.push({ knob, side, at: crossed[0], to: crossed[1], ...crossingDraws(c, knobs, knob, choice, crossed[1], crossed[0]) });
+        if (crossed) found.push({ knob, side, at: crossed[0], to: crossed[1], ...crossingDraws(c, knobs, knob, side, choice, crossed[1], crossed[0]) });
       }
     }
     return found;
   }
 
-  function crossingDraws(c, knobs, knob, choice, to, near) {
+  function crossingDraws(c, knobs, knob, side, choice, to, near) {
     const here = { ...knobs };
     const lead = (d, x) => {
       here[knob] = x;
       if (mode(here) === "value") return drawnBenefit(c, to, d, here) - drawnBenefit(c, choice, d, here);
       return drawnCost(c, choice, d, here) - drawnCost(c, to, d, here);
     };
-    const ends = [], low = near / 1000, high = near * 1000, straight = isStraight(c.candidates[choice], c.candidates[to]);
+    const low = near / 1000, high = near * 1000, straight = isStraight(c.candidates[choice], c.candidates[to]);
+    const places = new Float64Array(c.n), above = side === "above";
+    let crosses = 0;
     for (let d = 0; d < c.n; d++) {
-      const first = lead(d, low), last = lead(d, high);
-      if (first > 0 === last > 0) continue;
-      if (straight) ends.push(low + ((high - low) * first) / (first - last));
-      else ends.push(halved(low, high, (x) => lead(d, x) > 0 !== first > 0)[1]);
+      const first = lead(d, low), last = lead(d, high), [leads, lost] = above ? [last > 0, first > 0] : [first > 0, last > 0];
+      if (!leads || lost) {
+        places[d] = leads === above ? 0 : Infinity;
+        continue;
+      }
+      crosses++;
+      if (straight) places[d] = low + ((high - low) * first) / (first - last);
+      else places[d] = halved(low, high, (x) => lead(d, x) > 0 !== first > 0)[1];
     }
-    if (!ends.length) return { low: null, high: null, never: 1 };
-    return { low: quantile(ends, 0.025), high: quantile(ends, 0.975), never: 1 - ends.length / c.n };
+    places.sort();
+    const edge = (x) => (x > 0 && x < Infinity ? x : null);
+    const bottom = places[Math.floor((c.n - 1) * 0.025)], top = places[Math.ceil((c.n - 1) * 0.975)];
+    return { low: edge(bottom), high: edge(top), never: 1 - crosses / c.n };
   }
 
   function worthThatOverturns(c, choice, knobs) {
@@ -248,7 +250,7 @@ const breakeven = (() => {
     for (const far of WORTHS) {
       if (overturned(far)) {
         const edge = halved(near, far, overturned)[1], valued = turned(knobs, "value", edge), to = choose(c, valued);
-        return { knob: "value", side: "above", at: edge, to, ...crossingDraws(c, valued, "value", choice, to, edge) };
+        return { knob: "value", side: "above", at: edge, to, ...crossingDraws(c, valued, "value", "above", choice, to, edge) };
       }
       near = far;
     }

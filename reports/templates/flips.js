@@ -27,14 +27,17 @@ Object.assign(breakeven, (() => {
     if (first <= 0) return null;
     const low = breakeven.halved(WORTHS[first - 1], WORTHS[first], chosen)[0], valued = turned(knobs, "value", low);
     const to = breakeven.choose(c, valued);
-    return { knob: "value", side: "below", at: low, to, ...breakeven.crossingDraws(c, valued, "value", choice, to, low) };
+    return { knob: "value", side: "below", at: low, to, ...breakeven.crossingDraws(c, valued, "value", "below", choice, to, low) };
   }
 
   function breakEven(c, other, choice, knobs) {
     const a = c.candidates[choice], b = c.candidates[other], volumes = breakeven.cheaper(b, a, c.economics, knobs);
     const ends = volumes.flat().filter((x) => x > 0 && x < Infinity);
     let spread = { low: null, high: null, never: 0 };
-    if (ends.length === 1) spread = breakeven.crossingDraws(c, turned(knobs, "value", null), "requests", choice, other, ends[0]);
+    if (ends.length === 1) {
+      const side = volumes[0][0] === 0 ? "below" : "above";
+      spread = breakeven.crossingDraws(c, turned(knobs, "value", null), "requests", side, choice, other, ends[0]);
+    }
     return { other, volumes, ...spread, proven: c.notWorse[other] >= SURE };
   }
 

@@ -167,9 +167,11 @@ Object.assign(breakeven, (() => {
   }
 
   function spread(c, x) {
-    if (x.low === null) return "";
-    const never = x.never > 1 - SURE ? `; in ${percent(x.never)} of draws nowhere` : "";
-    return ` (95 %: ${amount(c, x, x.low)} to ${amount(c, x, x.high)}${never})`;
+    if (x.low !== null && x.high !== null) return ` (95 %: ${amount(c, x, x.low)} to ${amount(c, x, x.high)})`;
+    const nowhere = `in ${percent(x.never)} of draws nowhere`;
+    if (x.low !== null) return ` (95 %: from ${amount(c, x, x.low)} on; ${nowhere})`;
+    if (x.high !== null) return ` (95 %: up to ${amount(c, x, x.high)}; ${nowhere})`;
+    return x.never > 0 ? ` (${nowhere})` : "";
   }
 
   function breakEven(c, x, choice) {
