@@ -194,6 +194,11 @@ def percent(value: float) -> str:
     return f"{100 * value:.1f}".removesuffix(".0") + " %"
 
 
+def p_value(p: float) -> str:
+    """Two digits, as far as they are worth reading: `<0.001`, `0.0042`, `0.031`, `0.42`."""
+    return "<0.001" if p < 0.001 else _digits(p, 2)
+
+
 def times(ratio: float) -> str:
     """How many times, to two digits: `0.031`, `1.8`, `40`, `1,200`."""
     if ratio < 1:

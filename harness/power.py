@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 
 from breakeven.harness._variance import (
+    Floats,
     Groups,
     Scores,
     cluster_positions,
@@ -104,26 +105,49 @@ def examples_needed(
     The variance that shrinks with items is that of their differences, clustered (Miller 2024, eq. 7 and 9).
     The variance of the seeds does not: where it alone hides the difference, more seeds are needed, not items.
     """
-    left, right = matrix(a), matrix(b)
-    if left.shape[1] != right.shape[1]:
-        raise ValueError(f"{left.shape[1]} items against {right.shape[1]}")
-    items = left.shape[1]
-    clusters = cluster_positions(groups, items)
-    d = left.mean(axis=0) - right.mean(axis=0)
+    d, variance, seeds = _variances(a, b, groups, span)
+    items = len(d)
     wanted = abs(float(d.mean()) if difference is None else difference)
     if wanted < 1e-12:
         return Needed(0.0, None, None, "no difference was seen, so no number of examples would confirm one")
-    variance = clustered_variance(d, clusters, small_sample=True) if len(clusters) > 1 else 0.0
-    if span is not None:
-        variance = max(variance, 2 * (span / (len(clusters) + 2)) ** 2)
-    elif variance == 0:
+    if variance == 0:
         return Needed(wanted, None, None, "all differences are equal, so their variance is unknown")
-    seeds = sum(seed_variance(y) for y in (left, right) if len(y) > 1)
     left_over = (wanted / _z_sum(alpha, power)) ** 2 - seeds
     if left_over <= 0:
         return Needed(wanted, None, None, "seeds vary too much for more examples to help: more seeds would")
     total = math.ceil(variance * items / left_over - 1e-9)
     return Needed(wanted, max(0, total - items), max(total, items))
+
+
+def detectable_here(
+    a: Scores,
+    b: Scores,
+    groups: Groups = None,
+    *,
+    span: float | None = 1.0,
+    alpha: float = 0.05,
+    power: float = 0.8,
+) -> float | None:
+    """The smallest difference that the items on which two strategies were compared would show.
+
+    Arguments as in `examples_needed`, its inverse: items, clustered, and seeds as they vary here. None where
+    that is unknown. What was seen has no part in it; a difference below it may well have been missed.
+    """
+    _, variance, seeds = _variances(a, b, groups, span)
+    return _z_sum(alpha, power) * math.sqrt(variance + seeds) if variance > 0 else None
+
+
+def _variances(a: Scores, b: Scores, groups: Groups, span: float | None) -> tuple[Floats, float, float]:
+    """((items,) differences, variance of their mean from the items, and from the seeds)."""
+    left, right = matrix(a), matrix(b)
+    if left.shape[1] != right.shape[1]:
+        raise ValueError(f"{left.shape[1]} items against {right.shape[1]}")
+    clusters = cluster_positions(groups, left.shape[1])
+    d = left.mean(axis=0) - right.mean(axis=0)
+    variance = clustered_variance(d, clusters, small_sample=True) if len(clusters) > 1 else 0.0
+    if span is not None:
+        variance = max(variance, 2 * (span / (len(clusters) + 2)) ** 2)
+    return d, variance, sum(seed_variance(y) for y in (left, right) if len(y) > 1)
 
 
 def detectable_discordant(

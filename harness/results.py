@@ -148,8 +148,10 @@ class Row:
 
     `quality` is the primary metric over all seeds; `difference` to the reference strategy is paired by
     example, `p` of no difference by `test`, `p_adjusted` after Holm over the task's comparisons with the
-    reference. `input_tokens`/`output_tokens` per request; `latency` (p50, p95) seconds from the batch-of-one
-    pass; `training_seconds` mean over seeds. `label` is unique within the table.
+    reference. `detectable` is the smallest difference to it that these examples show four times in five,
+    `needed` says how many more would show the one that was seen. `input_tokens`/`output_tokens` per request;
+    `latency` (p50, p95) seconds from the batch-of-one pass; `training_seconds` mean over seeds.
+    `label` is unique within the table.
     """
 
     label: str
@@ -169,6 +171,8 @@ class Row:
     p: float | None = None
     p_adjusted: float | None = None
     test: str = ""
+    detectable: float | None = None
+    needed: str = ""
     input_tokens: float | None = None
     output_tokens: float | None = None
     cost_per_1000: Cost = Cost(None, "unknown")
@@ -209,6 +213,10 @@ class Results:
 
     @property
     def reference(self) -> str:
+        """The strategy that all are compared with: what is in service today, else the suite's `reference`."""
+        incumbent = self.economics.incumbent
+        if isinstance(incumbent, str) and any(incumbent == c.strategy for c in self.cells.values()):
+            return incumbent
         return str(self.info.get("reference", ""))
 
     def cells_of(self, task: str) -> list[CellResult]:

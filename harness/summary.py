@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from breakeven.harness import costs, stats
+from breakeven.harness import costs, power, stats
 from breakeven.harness.crossfit import Folds, variance_inflation
 from breakeven.harness.pricing import Pricing, mean_cost
 from breakeven.harness.results import DONE, CellResult, Cost, Results, Row, TaskResult
@@ -151,10 +151,10 @@ def _compared(row: Row, reference: Row, task: TaskResult) -> Row:
         interval = stats.draws_interval(a - b, seeds=seeds, varies_with_seed=bool(seeds), inflation=wider)
         p, test = stats.draws_p(a - b, seeds=seeds)
         return replace(row, difference_interval=interval, p=p, test=test)
+    both = scores(ours, metric.name), scores(theirs, metric.name)
     try:
         found = stats.paired_difference(
-            scores(ours, metric.name),
-            scores(theirs, metric.name),
+            *both,
             _groups(task),
             bounds=metric.range,
             varies_with_seed=(any(c.seed is not None for c in ours), any(c.seed is not None for c in theirs)),
@@ -162,8 +162,12 @@ def _compared(row: Row, reference: Row, task: TaskResult) -> Row:
         )
     except ValueError:
         return row
+    span = metric.range[1] - metric.range[0] if metric.range is not None else None
+    within = found.interval.low <= 0 <= found.interval.high
     return replace(
         row,
+        detectable=power.detectable_here(*both, _groups(task), span=span),
+        needed=_needed(power.examples_needed(*both, _groups(task), span=span)) if within else "",
         difference=found.value,
         difference_interval=found.interval,
         won=found.won,
@@ -171,6 +175,10 @@ def _compared(row: Row, reference: Row, task: TaskResult) -> Row:
         p=found.p,
         test=found.test,
     )
+
+
+def _needed(found: power.Needed) -> str:
+    return f"{found} would show a difference this large" if found.more else found.reason
 
 
 def _groups(task: TaskResult) -> list[str | None] | None:

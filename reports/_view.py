@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 from markupsafe import Markup
 
 from breakeven.harness import formats as f
@@ -60,6 +61,8 @@ class RowView:
     standing: Standing
     won: int
     lost: int
+    p: str
+    needed: str
     tokens_in: str
     tokens_out: str
     cost: str
@@ -141,6 +144,8 @@ class TaskView:
     families: tuple[tuple[Markup, str], ...]
     estimated: bool
     methods: str
+    tests: str
+    detectable: str
     levers: tuple[LeverView, ...]
     trainings: tuple[TrainingView, ...]
     retrievals: tuple[RetrievalView, ...]
@@ -198,6 +203,8 @@ def view(results: Results, name: str) -> TaskView:
         ),
         estimated=any("≈" in x for r in lines for x in (r.cost, r.one_off)),
         methods=f.names(list(dict.fromkeys(r.interval.method for r in rows if r.interval is not None))),
+        tests=_tests(rows),
+        detectable=_detectable(rows, task),
         levers=tuple(_lever(p, task) for p in lever_pairs(results, name)),
         trainings=tuple(t for t in trainings if t is not None),
         retrievals=tuple(_retrieval(r, task) for r in rows if pulls(r, "context")),
@@ -243,6 +250,8 @@ def _row(
         standing=standing(row, metric),
         won=row.won,
         lost=row.lost,
+        p=f.p_value(row.p_adjusted) if row.p_adjusted is not None else "",
+        needed=row.needed,
         tokens_in=_tokens(row.input_tokens),
         tokens_out=_tokens(row.output_tokens),
         cost=_cost(row.cost_per_1000, currency),
@@ -251,6 +260,28 @@ def _row(
         p95=f.seconds(row.latency[1] if row.latency else None),
         training=f.seconds(row.training_seconds) if row.training_seconds else f.DASH,
         notes=tuple(sorted({notes.number(n) for n in said if n})),
+    )
+
+
+def _tests(rows: Sequence[Row]) -> str:
+    """What the p values are of, in words; nothing where there are none."""
+    tested = [r for r in rows if r.p_adjusted is not None]
+    if not tested:
+        return ""
+    tests = f.names(list(dict.fromkeys(r.test for r in tested)))
+    many = f", adjusted for {len(tested)} comparisons (Holm)" if len(tested) > 1 else ""
+    return f"p: how often so large a difference comes by chance where there is none ({tests}{many})."
+
+
+def _detectable(rows: Sequence[Row], task: TaskResult) -> str:
+    """The difference to the reference that these examples show, in the middle of the comparisons."""
+    found = [r.detectable for r in rows if r.detectable is not None]
+    if not found:
+        return ""
+    least = f.quality(float(np.median(found)), task.primary)
+    return (
+        f"With these examples a difference of {least} to the reference is found four times in five; smaller "
+        "ones are often missed."
     )
 
 

@@ -237,6 +237,13 @@ def test_a_strategy_that_does_not_apply_is_shown_with_its_reason(plain: str) -> 
     assert "the task has no documents" in line.group()
 
 
+def test_differences_are_tested_and_the_test_is_named(plain: str) -> None:
+    said = " ".join(Page(plain).texts["p"])
+    assert "(exact McNemar, adjusted for " in said
+    assert re.search(r"a difference of 0\.\d+ to the reference is found four times in five", said)
+    assert 'data-label="won–lost, p"' in plain
+
+
 def test_one_seed_is_marked_as_excluding_seed_variance(plain: str) -> None:
     assert "excludes seed variance" in Page(plain).text("ol")
 

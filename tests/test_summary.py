@@ -53,6 +53,25 @@ def test_every_row_but_the_reference_is_tested_against_it(run: Path) -> None:
     assert all(row.p == stats.mcnemar(row.won, row.lost).p_exact for row in tested)
 
 
+def test_an_undecided_difference_says_how_many_examples_would_show_it(run: Path) -> None:
+    for row in rows(run).values():
+        between = row.difference_interval
+        if between is None:
+            continue
+        undecided = between.low <= 0 <= between.high
+        assert bool(row.needed) == undecided
+        assert row.difference is not None
+        assert row.detectable is not None
+        assert not undecided or abs(row.difference) < row.detectable
+
+
+def test_what_is_in_service_today_is_the_reference(run: Path) -> None:
+    found = {r.strategy: r for r in load(run, None, ["incumbent=few-shot-similar"]).tables[TASK]}
+    assert [r.strategy for r in found.values() if r.is_reference] == ["few-shot-similar"]
+    assert found["few-shot-similar"].p is None
+    assert found["zero-shot"].difference is not None
+
+
 def test_p_is_adjusted_for_all_comparisons_of_the_task(run: Path) -> None:
     ps = sorted((row.p, row.p_adjusted) for row in rows(run).values() if row.p is not None)
     smallest, largest = ps[0], ps[-1]
