@@ -1,10 +1,11 @@
 """How often verdicts are right: many small samples of a population whose truth is known.
 
-    python benchmarks/decision_study.py runs/banking77-all-1 --write docs/decision-study.md
+    python benchmarks/decision_study.py runs/banking77-all-1 runs/banking77-all-model-1 \\
+        --write docs/decision-study.md
 
-Two populations: the per-example scores of a finished run (all its test examples and strategies), and
-simulated ones. From each, samples of 100, 400 and 1,000 examples are drawn with replacement and decided by
-the program's own rule; the population says what would have been right.
+Two populations: the per-example scores of finished runs (all their strategies on the same test examples),
+and simulated ones. From each, samples of 100, 400 and 1,000 examples are drawn with replacement and decided
+by the program's own rule; the population says what would have been right.
 """
 
 from __future__ import annotations
@@ -46,14 +47,24 @@ class Population:
         return np.asarray(self.scores.mean(axis=(1, 2)))
 
 
-def of_run(folder: Path) -> Population:
-    """The per-example scores of the first task of a run."""
-    found = results.load(folder)
-    task = next(iter(found.tasks))
-    rows = [r for r in found.tables[task] if r.quality is not None]
-    metric = found.tasks[task].primary.name
-    scores = np.array([[r.cells[0].scores(metric)] for r in rows])
-    return Population(f"{found.name}: {task}", tuple(r.label for r in rows), scores)
+def of_runs(folders: Sequence[Path]) -> Population:
+    """The per-example scores of the first task of runs with the same test examples, each strategy once."""
+    scores: dict[str, list[float]] = {}
+    examples: list[str] = []
+    for folder in folders:
+        found = results.load(folder)
+        name, task = next(iter(found.tasks.items()))
+        ids = [e.id for e in task.test]
+        if examples and ids != examples:
+            raise SystemExit(f"{folder}: '{name}' has other test examples than {folders[0]}")
+        examples = ids
+        for row in found.tables[name]:
+            if row.quality is not None:
+                y = row.cells[0].scores(task.primary.name)
+                if y not in scores.values():  # majority is the same at every training size
+                    scores.setdefault(row.label, y)
+    real = np.array([[y] for y in scores.values()], dtype=np.float64)
+    return Population(f"{name}, {len(examples):,} examples", tuple(scores), real)
 
 
 def simulated(rng: np.random.Generator, seen: int, examples: int = 20_000) -> Population:
@@ -176,12 +187,12 @@ def lines(populations: Sequence[Population], repetitions: int) -> Iterator[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", type=Path, help="a finished run with many test examples")
+    parser.add_argument("runs", type=Path, nargs="+", help="finished runs with many test examples, the same")
     parser.add_argument("--repetitions", type=int, default=400)
     parser.add_argument("--write", type=Path, help="a Markdown file to write the table into")
     given = parser.parse_args()
     rng = np.random.default_rng(0)
-    populations = [of_run(given.run), simulated(rng, 1), simulated(rng, 3)]
+    populations = [of_runs(given.runs), simulated(rng, 1), simulated(rng, 3)]
     for p in populations:
         print(p.name, dict(zip(p.labels, p.means.round(3).tolist(), strict=True)))
     table = []
