@@ -21,7 +21,7 @@ from rich.console import Console
 from breakeven.harness import store
 from breakeven.harness.contracts import Engine
 from breakeven.harness.errors import OutOfMemory, UserError
-from breakeven.harness.suite import Suite
+from breakeven.harness.suite import BEST_ON_VALIDATION, Suite
 
 if TYPE_CHECKING:
     from breakeven.harness._forecast import Measured
@@ -318,6 +318,8 @@ def _notes(cells: Sequence[CellEstimate], suite: Suite) -> tuple[str, ...]:
         notes.append(f"does not apply: {_listed(ids)} ({reason})")
     if any(c.seconds is None and c.training_key for c in running):
         notes.append("some trainings cannot be tried beforehand: their minutes are unknown")
+    if suite.reference == BEST_ON_VALIDATION:
+        notes.append("answering the validation examples, by which the reference is chosen, is not counted")
     if unpriced := {name for c in running for name in c.unpriced}:
         notes.append(f"no price for {_listed(unpriced)}")
     return tuple(notes)

@@ -19,6 +19,7 @@ from breakeven.harness.contracts import Json, Usage
 from breakeven.harness.economics import Economics
 from breakeven.harness.errors import UserError
 from breakeven.harness.ledger import Ledger
+from breakeven.harness.suite import BEST_ON_VALIDATION
 
 if TYPE_CHECKING:
     from breakeven.harness.stats import Interval
@@ -112,6 +113,7 @@ class CellResult:
     fit_notes: Mapping[str, Any]
     lost: Mapping[str, float]
     draws: tuple[float, ...] = ()  # resamples of a primary metric that is no mean
+    validation: Mapping[str, float] = field(default_factory=dict)  # scores there, where they were asked for
     factory: str = ""  # what makes the strategy, by its name in the registry
     fold: int | None = None  # of one fold's cell alone, from 1
     joined: str = ""  # the id that its folds are joined under
@@ -211,13 +213,24 @@ class Results:
     def currency(self) -> str:
         return self.economics.currency
 
-    @property
-    def reference(self) -> str:
-        """The strategy that all are compared with: what is in service today, else the suite's `reference`."""
-        incumbent = self.economics.incumbent
-        if isinstance(incumbent, str) and any(incumbent == c.strategy for c in self.cells.values()):
+    def reference(self, task: str) -> str:
+        """The strategy that a task's others are compared with.
+
+        What is in service today; else what the suite names, be it the best on the task's validation examples
+        (mean over seeds; of equals the first).
+        """
+        cells, incumbent = self.cells_of(task), self.economics.incumbent
+        named = str(self.info.get("reference", ""))
+        if isinstance(incumbent, str) and any(incumbent == c.strategy for c in cells):
             return incumbent
-        return str(self.info.get("reference", ""))
+        if named != BEST_ON_VALIDATION:
+            return named
+        metric, found = self.tasks[task].primary, dict[str, list[float]]()
+        for c in cells:
+            if c.state == DONE and metric.name in c.validation:
+                found.setdefault(c.strategy, []).append(c.validation[metric.name])
+        sign = 1 if metric.higher_is_better else -1
+        return max(found, key=lambda s: sign * sum(found[s]) / len(found[s])) if found else ""
 
     def cells_of(self, task: str) -> list[CellResult]:
         return [c for c in self.cells.values() if c.task == task]
@@ -360,6 +373,7 @@ def _cell(folder: Path) -> CellResult:
         ledger=Ledger.from_json(_json(folder / "ledger.json", [])),
         timing=_json(folder / "timing.json"),
         training=_json(folder / "training.json"),
+        validation=_json(folder / "validation.json", {}).get("scores") or {},
         fit_notes=_json(folder / "fit.json", {}),
         lost=status.get("lost") or {},
         draws=tuple(_json(folder / "draws.json", [])),

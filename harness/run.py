@@ -26,7 +26,7 @@ from breakeven.harness.plan import CellSpec
 from breakeven.harness.prices import PriceBook
 from breakeven.harness.runner import Display, Runner, State
 from breakeven.harness.spending import SpendGuard
-from breakeven.harness.suite import Suite
+from breakeven.harness.suite import BEST_ON_VALIDATION, Suite
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +103,7 @@ def start(suite: Suite, folder: Path, options: Options, display: Display) -> Out
     tasks = load_tasks(suite, options.limit)
     # Every setting, model and prompt length is checked before anything is written.
     specs = plan.cells(suite, tasks, options.only)
+    _check_reference(suite, tasks)
     engines = Engines(suite, {}, options.prices)
     fetch_models(suite, specs, display)
     engines.book.check("machine_hours", suite.economics.hardware, field="economics.hardware")
@@ -134,6 +135,16 @@ def start(suite: Suite, folder: Path, options: Options, display: Display) -> Out
         store.write_json(folder / "engines.json", engines.chosen())
         store.write_json(folder / "run.json", info)
         return _go(suite, folder, tasks, engines, options, display)
+
+
+def _check_reference(suite: Suite, tasks: Mapping[str, Task]) -> None:
+    for name, task in tasks.items():
+        if suite.reference == BEST_ON_VALIDATION and not task.validation:
+            raise UserError(
+                f"'{BEST_ON_VALIDATION}' needs validation examples, and '{name}' has none",
+                field="reference",
+                hint=f"give {name} a validation split (or limits.validation above 0), or name a strategy",
+            )
 
 
 def resume(folder: Path, options: Options, display: Display) -> Outcome:

@@ -11,7 +11,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -34,7 +34,7 @@ from breakeven.harness.folds import CrossfitTask
 from breakeven.harness.ledger import Ledger, Phase
 from breakeven.harness.plan import CellSpec
 from breakeven.harness.session import Journal, Session, lost_work
-from breakeven.harness.suite import Suite
+from breakeven.harness.suite import BEST_ON_VALIDATION, Suite
 
 State = Literal["waiting", "running", "done", "failed", "pending", "not-applicable", "stopped"]
 
@@ -191,16 +191,17 @@ class Cell:
         spec, task = self.spec, self.task
         strategy = plan.make_strategy(spec.strategy, spec.factory, spec.settings)
         fit_ledger = self._fit(strategy)
+        choice_ledger = self._validate(strategy)
         serve_ledger = Ledger()
         with self._metered(serve_ledger, "serve"):
             services = self._services(serve_ledger, "serve", self.folder / "journal.jsonl")
             predictor = self._load(strategy, services)
-            predictions = self._predict(predictor)
+            predictions = self._predict(predictor, self.task.test)
         self._score(predictions)
         self._copy_notes(predictor, predictions)
         self._status["lost"] = self._lost(predictor)
         self._time(strategy)
-        ledger = Ledger([*fit_ledger.entries, *serve_ledger.entries])
+        ledger = Ledger([*fit_ledger.entries, *choice_ledger.entries, *serve_ledger.entries])
         store.write_json(self.folder / "ledger.json", ledger.compacted().to_json())
         shown = {str(p) for x in predictions for p in _listed(x.meta.get("passages"))}
         add_documents(self.runner.folder, task, shown)
@@ -224,12 +225,25 @@ class Cell:
             partial.rename(saved)
         return Ledger.from_json(store.read_json(saved / "fit-ledger.json"))
 
+    def _validate(self, strategy: Strategy) -> Ledger:
+        """Score the validation examples, where the reference is chosen by them; what that takes is search."""
+        ledger, file = Ledger(), self.folder / "validation.json"
+        if self.runner.suite.reference != BEST_ON_VALIDATION:
+            return ledger
+        examples = self.task.validation
+        services = self._services(ledger, "search", self.folder / "journal-validation.jsonl")
+        with self._metered(ledger, "search"):
+            predictions = self._predict(self._load(strategy, services), examples)
+        found = scoring.scored(replace(self.task, test=examples), predictions).aggregates
+        store.write_json(file, {"n": len(examples), "scores": found})
+        return ledger
+
     def _load(self, strategy: Strategy, services: Services) -> Predictor:
         """Always from disk, so that a resumed run serves with exactly what an unbroken one does."""
         return strategy.load(self.folder / "predictor", self.task.brief, services)
 
-    def _predict(self, predictor: Predictor) -> list[Prediction]:
-        inputs = _inputs(self.task.test)
+    def _predict(self, predictor: Predictor, examples: Sequence[Example]) -> list[Prediction]:
+        inputs = _inputs(examples)
         found: dict[str, Prediction] = {}
         for prediction in predictor.predict(inputs):
             found[prediction.id] = prediction
@@ -272,7 +286,7 @@ class Cell:
     def _lost(self, predictor: Predictor) -> dict[str, float]:
         """What was computed and then lost to a crash, as far as it was written down; billed to nobody."""
         lost = {"seconds": 0.0, "tokens": 0.0}
-        for name in ("journal-fit.jsonl", "journal.jsonl"):
+        for name in ("journal-fit.jsonl", "journal-validation.jsonl", "journal.jsonl"):
             for quantity, value in lost_work(self.folder / name).items():
                 lost[quantity] += value
         if self._status["attempts"] > 1:  # else it was another cell that trained this adapter

@@ -20,6 +20,8 @@ from breakeven.harness.errors import UserError
 from breakeven.harness.yamlfile import YamlFile, validated
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
+#: In place of a strategy as `reference`: on each task the one that scores best on its validation examples.
+BEST_ON_VALIDATION = "best-on-validation"
 #: Arguments of tasks and models that are paths when they name something that exists.
 PATH_KEYS = ("data_dir", "path", "file", "data", "documents", "folder")
 
@@ -223,13 +225,21 @@ def _resolved(suite: Suite, source: YamlFile) -> Suite:
     suite = _with_incumbent(suite, base, source)
     strategies = {n: _strategy(n, e, suite, base, source) for n, e in suite.strategies.items()}
     reference = suite.reference or next(iter(strategies))
-    if reference not in strategies:
+    if reference not in (*strategies, BEST_ON_VALIDATION):
         raise UserError(
             f"'{reference}' is no strategy of this suite",
             file=source.path,
             line=source.line(["reference"]),
             field="reference",
-            hint=f"one of {', '.join(strategies)}",
+            hint=f"one of {', '.join(strategies)}, or {BEST_ON_VALIDATION}",
+        )
+    if reference == BEST_ON_VALIDATION and suite.evaluate.crossfit is not None:
+        raise UserError(
+            f"'{BEST_ON_VALIDATION}' needs validation examples, and with crossfit every row is scored",
+            file=source.path,
+            line=source.line(["reference"]),
+            field="reference",
+            hint="name a strategy",
         )
     return suite.model_copy(
         update={"tasks": tasks, "models": models, "strategies": strategies, "reference": reference}

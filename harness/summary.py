@@ -67,7 +67,7 @@ def _row(
         state=DONE if done else undone[0].state,
         reason="; ".join(dict.fromkeys(c.reason for c in undone if c.reason)),
         cells=tuple(cells),
-        is_reference=strategy == results.reference,
+        is_reference=strategy == results.reference(task.name),
     )
     if not done:
         return row

@@ -106,7 +106,7 @@ def run_facts(results: Results) -> Facts:
         ("finished", f.date(info["finished"]) if info.get("finished") else "not yet"),
         ("made by", str(info.get("command") or "")),
         ("seeds", ", ".join(map(str, results.suite.get("seeds") or [])) or "none"),
-        ("reference", results.reference),
+        ("reference", str(results.info.get("reference") or "")),
     ]
     return tuple((k, f.clean(v)) for k, v in facts if v)
 

@@ -88,7 +88,7 @@ def run_facts(results: Results) -> Facts:
         "run": results.name,
         "info": dict(results.info),
         "suite": dict(results.suite),
-        "reference": results.reference,
+        "reference": results.info.get("reference"),
         "currency": results.currency,
         "tasks": {name: task_facts(results, name) for name in results.tasks},
         "prices": {"as_of": _provenance.prices(results)[0], "used": _provenance.price_book(results)},

@@ -191,7 +191,7 @@ def view(results: Results, name: str) -> TaskView:
         missing=tuple(_missing(r) for r in not_done(results, name)),
         notes=tuple(notes.texts),
         priced=f"{len(rows) - len(unpriced)} of {len(rows)} priced" if unpriced else "",
-        reference=f.clean(reference.label) if reference else f.clean(results.reference),
+        reference=f.clean(reference.label) if reference else f.clean(results.reference(name)),
         against="tokens" if rows and len(unpriced) == len(rows) else "cost",
         numbered=_plots.numbered(rows),
         hollow=any(r.cost_per_1000.status == "estimated" for r in rows),

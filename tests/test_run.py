@@ -90,6 +90,12 @@ class Hosted(LastWord):
         return self
 
 
+class Stubborn(LastWord):
+    def predict(self, inputs):
+        for x in inputs:
+            yield Prediction(x.id, "wet", finish_reason="stop")
+
+
 class Slow(LastWord):
     def predict(self, inputs):
         for prediction in super().predict(inputs):
@@ -132,7 +138,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def write_suite(folder: Path, strategies: dict[str, Any], **more: Any) -> None:
-    suite = {"suite": "s", "tasks": {"weather": {"task": "weather.yaml"}}, "strategies": strategies, **more}
+    tasks = {"weather": {"task": "weather.yaml"}}
+    suite = {"suite": "s", "tasks": tasks, "strategies": strategies, **more}
     (folder / "s.yaml").write_text(json.dumps(suite))
 
 
@@ -204,6 +211,31 @@ def test_a_limit_caps_the_test_examples_and_is_kept_on_resume(folder: Path, brea
     assert breakeven("run", "--resume", "runs/r").code == 0
     for cell in ("weather--a", "weather--b"):
         assert len((folder / "runs/r/cells" / cell / "predictions.jsonl").read_text().splitlines()) == 5
+
+
+def test_the_reference_may_be_what_does_best_on_the_validation_examples(
+    folder: Path, breakeven: Callable
+) -> None:
+    strategies = {"stubborn": mine("Stubborn"), "listener": mine("LastWord")}
+    write_suite(folder, strategies, reference="best-on-validation")
+    done = breakeven("run", "s.yaml", "--name", "r")
+    assert done.code == 0
+    rows = results.load(folder / "runs/r").tables["weather"]
+    assert [r.strategy for r in rows if r.is_reference] == ["listener"]
+    assert "listener" in done.out.split("per")[0]
+    chosen_by = json.loads((folder / "runs/r/cells/weather--listener/validation.json").read_text())
+    assert chosen_by["n"] == 3
+
+
+def test_without_validation_examples_no_reference_can_be_chosen_by_them(
+    folder: Path, breakeven: Callable
+) -> None:
+    weather = {"weather": {"task": "weather.yaml", "limits": {"validation": 0}}}
+    write_suite(folder, {"a": mine("LastWord")}, tasks=weather, reference="best-on-validation")
+    done = breakeven("run", "s.yaml", "--name", "r")
+    assert done.code == 2
+    assert "needs validation examples, and 'weather' has none" in done.err
+    assert not (folder / "runs").exists()
 
 
 def test_a_dry_run_shows_the_cells_and_writes_nothing(folder: Path, breakeven: Callable) -> None:

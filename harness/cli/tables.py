@@ -22,7 +22,7 @@ def print_tables(console: Console, found: Results) -> None:
         console.print(f"\n{said}", style="bold", markup=False, highlight=False)
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
         table.add_column("strategy", overflow="fold")  # alone gives way: a figure is never cut short
-        for column in ("quality", "95 %", f"minus\n{found.reference}", "per\n1,000", "one-off"):
+        for column in ("quality", "95 %", f"minus\n{found.reference(name)}", "per\n1,000", "one-off"):
             table.add_column(column, justify="right", no_wrap=True)
         if wide:
             table.add_column("p50 s", justify="right")
