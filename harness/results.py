@@ -208,6 +208,12 @@ class Results:
         return self.economics.currency
 
     @property
+    def place(self) -> str:
+        """`runs/NAME`: the run's folder without where on somebody's machine it lies."""
+        folder = self.folder.resolve()
+        return f"{folder.parent.name}/{folder.name}"
+
+    @property
     def reference(self) -> str:
         return str(self.info.get("reference", ""))
 
