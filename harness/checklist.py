@@ -11,9 +11,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from breakeven.harness import breakdown, cases, labels
+from breakeven.harness import breakdown, cases, effects, labels
 from breakeven.harness import formats as f
 from breakeven.harness.decision import Case
 from breakeven.harness.families import is_tuned
@@ -54,9 +54,7 @@ def checklist(results: Results, name: str, case: Case) -> tuple[Item, ...]:
         *_data(task, rows),
         *_quality(task, rows, best_tuned, best_plain),
         *_tokens(rows, best_tuned, _best(case, [i for i in plain if rows[i].model is not None])),
-        _missing(
-            "benefits", "extensibility", "what the adapter keeps or forgets on other tasks was not asked"
-        ),
+        _extensibility(results, name, [rows[i] for i in tuned]),
         *_prerequisites(results, task, [rows[i] for i in tuned]),
     )
 
@@ -213,6 +211,38 @@ def _tokens(rows: Sequence[Row], tuned: int | None, prompted: int | None) -> Ite
         f"{f.clean(a.label)} reads {f.count(a.input_tokens)} tokens a request, {f.clean(b.label)} "
         f"{f.count(b.input_tokens)}: {f.count(abs(fewer))} {'fewer' if fewer >= 0 else 'more'}",
     )  # fmt: skip
+
+
+def _extensibility(results: Results, name: str, tuned: Sequence[Row]) -> Item:
+    """What the adapters forgot or gained elsewhere; else how to find out."""
+    part: Part = "benefits"
+    if not tuned:
+        return _missing(part, "extensibility", "no strategy of the suite tunes a model")
+    known = effects.of_task(results, name)
+    found = [x for x in known.found if any(x.row is row for row in tuned)]
+    command = f"`breakeven transfer {f.clean(results.place)}`"
+    stale = (
+        f"{effects.FILE} is of other adapters or other data than this run has now; " if known.stale else ""
+    )
+    if not found and not known.unasked:
+        return _missing(part, "extensibility", "the run keeps no adapter that could be asked")
+    if not found:
+        why = "what the adapter keeps or forgets on other tasks was not asked"
+        return _missing(part, "extensibility", f"{stale}{why}; {command} asks it")
+    said = []
+    for word in get_args(effects.Word):
+        listed = [_changed(x) for x in found if x.word == word]
+        if listed:
+            said.append(f"{word}: {', '.join(listed)}")
+    if known.unasked:
+        said.append(f"not asked: {f.names([f.clean(x) for x in known.unasked])}, {command} asks again")
+    return Item(part, "extensibility", "; ".join(said))
+
+
+def _changed(x: effects.SideEffect) -> str:
+    change, between = effects.said(x)
+    said = f"{f.clean(x.row.label)} on {f.clean(x.on)} {change} {f.clean(x.metric.name)}"
+    return f"{said} ({between})" if between else said
 
 
 def _prerequisites(results: Results, task: TaskResult, tuned: Sequence[Row]) -> Iterator[Item]:

@@ -8,7 +8,6 @@ strategies, the noise of seeds is drawn for each size on its own. Which cells ma
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,10 +18,8 @@ from breakeven.harness import stats
 from breakeven.harness._variance import Floats, Groups, Scores, matrix, seed_variance
 
 DRAWS = 1000
-#: Draws to which a power law is fitted: each takes some milliseconds.
-FITS = 300
 #: Exponents of the power law. Above 2 a curve is flat after the first sizes, whatever the exponent.
-STEEPEST = 2.0
+EXPONENTS = np.arange(1, 201) / 100
 #: Sizes a power law is fitted to: it has three parameters.
 FIT_FROM = 3
 
@@ -77,8 +74,7 @@ class Gain:
     """What `more` labelled examples bring beyond `size`, by the power law a - b n^-c fitted to the curve.
 
     `expected` is the median over the draws, as are the parameters of the curve; better is positive, whatever
-    the direction of the metric. `extrapolated`: size + more lies beyond the largest size measured. `failed`:
-    share of draws to which no curve could be fitted, left out.
+    the direction of the metric. `extrapolated`: size + more lies beyond the largest size measured.
     """
 
     size: int
@@ -88,7 +84,6 @@ class Gain:
     extrapolated: bool
     asymptote: float
     exponent: float
-    failed: float
 
 
 def points(
@@ -120,13 +115,15 @@ def draws(
     count: int = DRAWS,
     seed: int = 0,
     stream: int = 0,
+    inflation: float = 1.0,
 ) -> tuple[npt.NDArray[np.int64], Floats]:
     """Sizes, ascending, and means (draws, sizes) for items and seeds not seen.
 
     Items are resampled by `stats.resamples`: the same in every curve of the same items, groups, count and
     seed, so that curves may be subtracted draw by draw. The noise of the seeds is the variance between
     them, taken together over all sizes that have two or more, with Student's t for the few there are;
-    `stream` keeps it apart from that of another curve.
+    `stream` keeps it apart from that of another curve. `inflation` is of the items' variance, where they were
+    scored out of fold (`crossfit.variance_inflation`).
     """
     sizes = np.array(sorted(curve))
     if not len(sizes) or sizes[0] < 0:
@@ -140,6 +137,9 @@ def draws(
     made = np.empty((count, len(sizes)))
     for row, at in enumerate(stats.resamples(n, groups, draws=count, seed=seed)):
         made[row] = by_item @ np.bincount(at, minlength=n) / len(at)
+    if inflation != 1.0:
+        centre = by_item.mean(axis=1)
+        made = centre + inflation**0.5 * (made - centre)
     several = [y for y in scores if len(y) > 1]
     if several:
         df = sum(len(y) - 1 for y in several)
@@ -160,6 +160,7 @@ def overtaking(
     varies_with_seed: tuple[bool, bool] = (True, True),
     count: int = DRAWS,
     seed: int = 0,
+    inflation: float = 1.0,
 ) -> Overtaking:
     """At how many labelled examples `a` overtakes `b`.
 
@@ -168,6 +169,7 @@ def overtaking(
         b: the same for the other strategy; one that needs no training has one size (any), and its scores
             hold at all sizes of `a`.
         varies_with_seed: of a and of b, as in `stats.mean_interval`.
+        inflation: of the items' variance, as in `draws`; 1 where they were not scored out of fold.
 
     Between sizes the means are linear in the logarithm of the size; beyond the sizes of either nothing is
     said. Equal means are not better. The interval is that of `at` over the draws, in which "not at the
@@ -180,8 +182,8 @@ def overtaking(
     if len(items) > 1:
         raise ValueError(f"both curves need the same items, not {sorted(items)}")
     sign = 1.0 if higher_is_better else -1.0
-    size_a, drawn_a = draws(a, groups, count=count, seed=seed, stream=0)
-    size_b, drawn_b = draws(b, groups, count=count, seed=seed, stream=1)
+    size_a, drawn_a = draws(a, groups, count=count, seed=seed, stream=0, inflation=inflation)
+    size_b, drawn_b = draws(b, groups, count=count, seed=seed, stream=1, inflation=inflation)
     knots = _knots(size_a, size_b)
     drawn = sign * (_at(knots, size_a, drawn_a) - _at(knots, size_b, drawn_b))
     mean_a, mean_b = (np.array([[matrix(curve[s]).mean() for s in sorted(curve)]]) for curve in (a, b))
@@ -199,7 +201,7 @@ def overtaking(
         never=float((~ahead).all(axis=1).mean()),
         lost_again=float((ahead.any(axis=1) & ~ahead[:, -1]).mean()),
         several=float(((ahead[:, 1:] != ahead[:, :-1]).sum(axis=1) > 1).mean()),
-        note=_without_seeds((a, b), varies_with_seed),
+        note="; ".join(filter(None, (_without_seeds((a, b), varies_with_seed), _out_of_fold(inflation)))),
     )
 
 
@@ -213,17 +215,18 @@ def gain(
     size: int | None = None,
     higher_is_better: bool = True,
     varies_with_seed: bool = True,
-    count: int = FITS,
+    count: int = DRAWS,
     seed: int = 0,
+    inflation: float = 1.0,
 ) -> Gain | None:
     """Whether labelling `more` examples is worth it, beyond `size` (the largest measured, unless given).
 
     The power law (Hestness et al. 2017, arXiv 1712.00409) is fitted by least squares to each draw of the
     curve, with 0 <= b, 0 < c <= 2 and the asymptote inside the bounds: so more examples never harm in it,
     and its interval tells the noise of items and seeds, not whether the law holds. None for fewer than three
-    sizes, or when it can be fitted to less than half of the draws.
+    sizes.
     """
-    sizes, made = draws(curve, groups, count=count, seed=seed)
+    sizes, made = draws(curve, groups, count=count, seed=seed, inflation=inflation)
     size = int(sizes[-1]) if size is None else size
     if more < 1 or size < 1 or sizes[0] < 1:
         raise ValueError(f"{more} examples more than {size}, on a curve from {sizes[0]}: none may be below 1")
@@ -231,15 +234,18 @@ def gain(
         return None
     sign = 1.0 if higher_is_better else -1.0
     best = math.inf if bounds is None else sign * bounds[1 if higher_is_better else 0]
-    laws = np.array([law for row in made if (law := _power_law(sizes, sign * row, best)) is not None])
-    if len(laws) < count / 2:
-        return None
+    asymptote, height, exponent = _power_laws(sizes, sign * made, best)
     scale = float(sizes[-1])
-    gains = _law(np.array([[size + more]]) / scale, *laws.T) - _law(np.array([[size]]) / scale, *laws.T)
+    gains = height * ((size / scale) ** -exponent - ((size + more) / scale) ** -exponent)
     low, middle, high = np.quantile(gains, [(1 - level) / 2, 0.5, (1 + level) / 2])
     beyond = size + more > sizes[-1]
     unseen = _without_seeds((curve,), (varies_with_seed,))
-    notes = [unseen, "beyond the sizes measured" if beyond else "", "takes the power law for granted"]
+    notes = [
+        unseen,
+        _out_of_fold(inflation),
+        "beyond the sizes measured" if beyond else "",
+        "takes the power law for granted",
+    ]
     return Gain(
         size=size,
         more=more,
@@ -248,9 +254,8 @@ def gain(
             float(low), float(high), "power law per draw", "; ".join(filter(None, notes))
         ),
         extrapolated=bool(beyond),
-        asymptote=float(sign * np.median(laws[:, 0])),
-        exponent=float(np.median(laws[:, 2])),
-        failed=1 - len(laws) / count,
+        asymptote=float(sign * np.median(asymptote)),
+        exponent=float(np.median(exponent)),
     )
 
 
@@ -309,34 +314,30 @@ def _without_seeds(curves: Sequence[Mapping[int, Scores]], varies: Sequence[bool
     return stats.WITHOUT_SEEDS if unseen else ""
 
 
-def _law(x: npt.NDArray[np.float64], a: Floats, b: Floats, c: Floats) -> Floats:
-    value: Floats = a - b * x ** (-c)
-    return value
+def _out_of_fold(inflation: float) -> str:
+    return stats.OUT_OF_FOLD if inflation != 1.0 else ""
 
 
-def _slopes(x: Floats, a: float, b: float, c: float) -> Floats:
-    power = x ** (-c)
-    return np.stack([np.ones_like(x), -power, b * power * np.log(x)], axis=1)
+def _power_laws(sizes: npt.NDArray[np.int64], y: Floats, best: float) -> tuple[Floats, Floats, Floats]:
+    """Asymptote (at most `best`), height (at least 0) and exponent of each row of `y`, (draws, sizes).
 
-
-def _power_law(sizes: npt.NDArray[np.int64], y: Floats, best: float) -> tuple[float, float, float] | None:
-    """Asymptote (at most `best`), height and exponent, for sizes over the largest; None if none is found."""
-    from scipy.optimize import curve_fit
-
-    top = min(float(y.max()) + 0.05 * max(float(np.ptp(y)), 1e-6), best)
-    start = (top, max(top - float(y[-1]), 1e-6), 0.5)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the covariance of the parameters is not used
-        try:
-            found, _ = curve_fit(
-                _law,
-                sizes / sizes[-1],
-                y,
-                p0=start,
-                bounds=([-np.inf, 0.0, 0.01], [best, np.inf, STEEPEST]),
-                jac=_slopes,
-                max_nfev=200,
-            )
-        except (RuntimeError, ValueError):
-            return None
-    return (float(found[0]), float(found[1]), float(found[2])) if np.isfinite(found).all() else None
+    In sizes over the largest. With the exponent given the law is linear, and its least squares within the
+    bounds have a closed form: so every exponent of `EXPONENTS` is tried for all rows at once.
+    """
+    least = np.full(len(y), np.inf)
+    found = [np.empty(len(y)) for _ in range(3)]
+    middle = y.mean(axis=1)
+    for c in EXPONENTS:
+        x = (sizes / sizes[-1]) ** -c
+        b = np.maximum(-(y - middle[:, None]) @ (x - x.mean()) / np.square(x - x.mean()).sum(), 0.0)
+        a = middle + b * x.mean()
+        over = a > best
+        a = np.where(over, best, a)
+        b = np.where(over, np.maximum((a[:, None] - y) @ x / np.square(x).sum(), 0.0), b)
+        error = np.square(y - a[:, None] + b[:, None] * x).sum(axis=1)
+        better = error < least
+        least = np.where(better, error, least)
+        found = [
+            np.where(better, new, old) for new, old in zip((a, b, np.full(len(y), c)), found, strict=True)
+        ]
+    return found[0], found[1], found[2]

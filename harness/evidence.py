@@ -199,12 +199,13 @@ def absent(results: Results, name: str) -> Iterator[Sentence]:
             state = "failed" if row.state == "failed" else "has no result"
             yield Name(f.clean(row.label)), f" {state}, not ranked: {_shortened(reason)}."
     ranked = cases.contenders(rows)
-    for row in rows:
-        if row.quality is not None and not any(row is r for r in ranked):
-            yield (
-                Name(f.clean(row.label)),
-                " is not ranked: its strategy is judged at the most training examples.",
-            )
+    smaller = {r.train_size for r in rows if r.quality is not None and not any(r is x for x in ranked)}
+    if smaller:
+        sizes = f.names([f"n={size:,}" for size in sorted(smaller)])
+        yield (
+            f"Smaller training sizes ({sizes}) are not ranked: each strategy is judged at its largest; they "
+            "are in the learning curves.",
+        )
 
 
 def _shortened(reason: str, limit: int = 160) -> str:

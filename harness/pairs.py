@@ -53,8 +53,13 @@ def lever_pairs(results: Results, name: str) -> list[LeverPair]:
 
 
 def _without(row: Row, lever: Lever) -> tuple[Any, ...]:
+    return row.train_size, *without(row, lever)
+
+
+def without(row: Row, lever: Lever) -> tuple[Any, ...]:
+    """What a strategy is but for one lever, whatever its training size: its model and other settings."""
     rest = {k: v for k, v in settings(row).items() if k not in (lever, "strategy", "description") and v}
-    return row.model, row.train_size, rest
+    return row.model, rest
 
 
 def compare(task: TaskResult, a: Row, b: Row) -> Difference | None:

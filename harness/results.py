@@ -213,6 +213,12 @@ class Results:
     def currency(self) -> str:
         return self.economics.currency
 
+    @property
+    def place(self) -> str:
+        """`runs/NAME`: the run's folder without where on somebody's machine it lies."""
+        folder = self.folder.resolve()
+        return f"{folder.parent.name}/{folder.name}"
+
     def reference(self, task: str) -> str:
         """The strategy that a task's others are compared with.
 

@@ -2,8 +2,8 @@
 
 Every adapter of a finished run is asked the first test examples of the suite's other tasks, and a small set
 of general questions; so is the base model. What became worse was forgotten. A task is asked by its bare
-prompt (instructions and input), so that nothing but the weights differs. Kept in `transfer.json` of the run;
-booked nowhere, since no deployment pays for it.
+prompt (instructions and input), so that nothing but the weights differs. Kept in `transfer.json` of the run,
+which `effects` reads; booked nowhere, since no deployment pays for it.
 """
 
 from __future__ import annotations
@@ -17,35 +17,15 @@ from pathlib import Path
 from breakeven.harness import registry, results, store, suite
 from breakeven.harness import run as runs
 from breakeven.harness.contracts import Completion, Prediction, Request, Task
+from breakeven.harness.effects import FILE, GENERAL, Effect, adapters_of
 from breakeven.harness.errors import UserError
 from breakeven.harness.ledger import Ledger
 from breakeven.harness.results import DONE, CellResult, Results
 from breakeven.harness.session import Journal, Session
 
-#: The name under which the general questions go.
-GENERAL = "general questions"
 PROBE = "data/general_probe.jsonl"
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Effect:
-    """An adapter on something it was not trained for.
-
-    `before` and `after`: scores of the base model and of the adapter, by example, in the same order, on the
-    metric `metric`. `own` is the task that the adapter was trained for, `on` the other one, or `GENERAL`.
-    """
-
-    own: str
-    strategy: str
-    model: str
-    seed: int | None
-    on: str
-    metric: str
-    higher_is_better: bool
-    before: tuple[float, ...]
-    after: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -56,12 +36,6 @@ class Question:
     question: str
     answer: str
     choices: tuple[str, ...]
-
-
-def load(folder: Path) -> list[Effect]:
-    """What `measure` found; empty where it was not run."""
-    rows = store.read_json(folder / "transfer.json", [])
-    return [Effect(**{**row, "before": tuple(row["before"]), "after": tuple(row["after"])}) for row in rows]
 
 
 def measure(folder: Path, examples: int = 24, say: Say = lambda text: None) -> list[Effect]:
@@ -81,11 +55,7 @@ def measure(folder: Path, examples: int = 24, say: Say = lambda text: None) -> l
     chosen = suite.load(folder / "suite.yaml")
     tasks = runs.load_tasks(chosen, examples)
     engines = runs.Engines(chosen, store.read_json(folder / "engines.json", {}), found.prices)
-    asked = [
-        *(_Asked(n, t.metrics[0].name, t.metrics[0].higher_is_better, partial(on_task, task=t))
-          for n, t in tasks.items()),
-        _Asked(GENERAL, "accuracy", True, partial(on_questions, asked=questions())),
-    ]  # fmt: skip
+    asked = [*(_task_asked(found, n, t) for n, t in tasks.items()), _questions_asked()]
     sessions: dict[str, Session] = {}
     base: dict[tuple[str, str], tuple[float, ...]] = {}
     effects: list[Effect] = []
@@ -101,19 +71,36 @@ def measure(folder: Path, examples: int = 24, say: Say = lambda text: None) -> l
             if (model, other.name) not in base:
                 base[model, other.name] = other.ask(session)
             after = other.ask(session.adapt(adapter))
-            effects.append(_effect(cell, other, base[model, other.name], after))
-    store.write_json(folder / "transfer.json", [asdict(e) for e in effects])
+            effects.append(_effect(cell, adapter.name, other, base[model, other.name], after))
+    store.write_json(folder / FILE, [asdict(e) for e in effects])
     return effects
 
 
 @dataclass(frozen=True)
 class _Asked:
-    """What is asked of every adapter; `ask(session)` gives a score for each example."""
+    """What is asked of every adapter; `ask(session)` gives a score for each example. Else as in `Effect`."""
 
     name: str
     metric: str
     higher_is_better: bool
     ask: Callable[[Session], tuple[float, ...]]
+    range: tuple[float, float] | None
+    groups: tuple[str | None, ...]
+    data: str
+
+
+def _task_asked(found: Results, name: str, task: Task) -> _Asked:
+    metric, groups = task.metrics[0], tuple(e.group for e in task.test)
+    data = found.tasks[name].hash if name in found.tasks else ""
+    ask = partial(on_task, task=task)
+    return _Asked(name, metric.name, metric.higher_is_better, ask, metric.range, groups, data)
+
+
+def _questions_asked() -> _Asked:
+    asked = questions()
+    data = store.digest([asdict(q) for q in asked])
+    ask = partial(on_questions, asked=asked)
+    return _Asked(GENERAL, "accuracy", True, ask, (0.0, 1.0), (None,) * len(asked), data)
 
 
 def adapters(found: Results) -> Iterator[tuple[CellResult, Path]]:
@@ -128,8 +115,7 @@ def adapters(found: Results) -> Iterator[tuple[CellResult, Path]]:
         if cell.state != DONE or cell.training is None or key in seen:
             continue
         seen.add(key)
-        names = {e.artifact for e in cell.ledger.select("train") if e.artifact}
-        for name in sorted(names):
+        for name in adapters_of(cell):
             folder = found.folder / "artifacts" / name
             if not (folder / "adapter_model.safetensors").is_file():
                 raise UserError(
@@ -171,15 +157,22 @@ def _likeliest(question: Question, answer: Completion) -> str:
     return question.choices[max(range(len(by_length)), key=lambda i: by_length[i])]
 
 
-def _effect(cell: CellResult, other: _Asked, before: tuple[float, ...], after: tuple[float, ...]) -> Effect:
+def _effect(
+    cell: CellResult, adapter: str, other: _Asked, before: tuple[float, ...], after: tuple[float, ...]
+) -> Effect:
     return Effect(
-        cell.task,
-        cell.strategy,
-        cell.model or "",
-        cell.seed,
-        other.name,
-        other.metric,
-        other.higher_is_better,
-        before,
-        after,
+        own=cell.task,
+        strategy=cell.strategy,
+        model=cell.model or "",
+        train_size=cell.train_size,
+        seed=cell.seed,
+        adapter=adapter,
+        on=other.name,
+        data=other.data,
+        metric=other.metric,
+        higher_is_better=other.higher_is_better,
+        range=other.range,
+        groups=other.groups,
+        before=before,
+        after=after,
     )

@@ -29,6 +29,8 @@ LINE = 14.0
 #: A share of draws that is worth a line.
 SEEN = 0.01
 
+Scale = Callable[[float], float]
+
 
 @dataclass(frozen=True)
 class Line:
@@ -45,7 +47,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Frame:
-    """Axes of a drawing of lines. `now` is where the knobs stand; `tall` whether y is a log scale."""
+    """Axes of a drawing of lines.
+
+    `now` is where the knobs stand; `tall` whether y is a log scale; `ticks` of x, round values unless given.
+    """
 
     title: str
     x_title: str
@@ -56,6 +61,7 @@ class Frame:
     say_y: Callable[[float], str]
     now: float | None
     tall: bool
+    ticks: tuple[float, ...] = ()
 
 
 # --- cost against volume ---------------------------------------------------------------------
@@ -164,6 +170,25 @@ def probability_of_best(
 
 
 def draw(lines: Sequence[Line], frame: Frame, shape: Shape) -> Markup:
+    x, y, parts = axes(frame, shape)
+    if frame.now is not None and frame.x[0] <= frame.now <= frame.x[1]:
+        base = shape.height - shape.bottom
+        parts.append(svg.line(x(frame.now), shape.top, x(frame.now), base, "now"))
+    for line in lines:
+        css = f"curve-line {line.family} dash{line.number % 4}{' chosen' if line.chosen else ''}"
+        parts.append(svg.polyline([(x(a), y(max(b, frame.y[0]))) for a, b in line.points], css))
+    for line in lines:
+        parts += [svg.ring(x(a), y(b), "meets") for a, b in line.meets]
+        if line.mark is not None:
+            parts.append(svg.mark(line.family, x(line.mark[0]), y(max(line.mark[1], frame.y[0]))))
+    parts += names(lines, [y(max(line.points[-1][1], frame.y[0])) for line in lines], shape)
+    return svg.picture(
+        shape.width, shape.height, f"{frame.title}; the data is in the table", parts, shape.css
+    )
+
+
+def axes(frame: Frame, shape: Shape) -> tuple[Scale, Scale, list[Markup]]:
+    """Both scales, and the axes with their ticks and titles."""
     left, right, base = shape.left, shape.width - shape.right, shape.height - shape.bottom
     x = svg.logarithmic(frame.x, (left, right))
     y = svg.logarithmic(frame.y, (base, shape.top)) if frame.tall else svg.linear(frame.y, (base, shape.top))
@@ -173,29 +198,17 @@ def draw(lines: Sequence[Line], frame: Frame, shape: Shape) -> Markup:
         parts.append(svg.text(left - 7, y(tick) + 4, frame.say_y(tick), "tick", "end"))
     parts.append(svg.line(left, base, right, base, "axis"))
     end = -math.inf
-    for tick in svg.log_ticks(*frame.x, shape.ticks):
+    for tick in frame.ticks or svg.log_ticks(*frame.x, shape.ticks):
         parts.append(svg.line(x(tick), base, x(tick), base + 4, "axis"))
         half = svg.CHARACTER * 11.5 * len(frame.say_x(tick)) / 2
         if x(tick) - half > end and x(tick) + half < shape.width:
             parts.append(svg.text(x(tick), base + 17, frame.say_x(tick), "tick", "middle"))
             end = x(tick) + half + 6
     parts.append(svg.text((left + right) / 2, base + 38, frame.x_title, "axis-title", "middle"))
-    if frame.now is not None and frame.x[0] <= frame.now <= frame.x[1]:
-        parts.append(svg.line(x(frame.now), shape.top, x(frame.now), base, "now"))
-    for line in lines:
-        css = f"curve-line {line.family} dash{line.number % 4}{' chosen' if line.chosen else ''}"
-        parts.append(svg.polyline([(x(a), y(max(b, frame.y[0]))) for a, b in line.points], css))
-    for line in lines:
-        parts += [svg.ring(x(a), y(b), "meets") for a, b in line.meets]
-        if line.mark is not None:
-            parts.append(svg.mark(line.family, x(line.mark[0]), y(max(line.mark[1], frame.y[0]))))
-    parts += _names(lines, [y(max(line.points[-1][1], frame.y[0])) for line in lines], shape)
-    return svg.picture(
-        shape.width, shape.height, f"{frame.title}; the data is in the table", parts, shape.css
-    )
+    return x, y, parts
 
 
-def _names(lines: Sequence[Line], ends: Sequence[float], shape: Shape) -> list[Markup]:
+def names(lines: Sequence[Line], ends: Sequence[float], shape: Shape) -> list[Markup]:
     """Names (numbers where it is narrow) right of the lines' ends, moved apart where they would overlap."""
     right, low, high = shape.width - shape.right, shape.top + 4, shape.height - shape.bottom
     order = sorted(range(len(lines)), key=lambda k: ends[k])

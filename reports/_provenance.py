@@ -288,9 +288,8 @@ def commands(results: Results) -> list[tuple[str, str]]:
 
 
 def place(results: Results) -> str:
-    """`runs/NAME`: the run's folder without where on somebody's machine it lies."""
-    folder = results.folder.resolve()
-    return f.clean(f"{folder.parent.name}/{folder.name}")
+    """The run's folder as a reader may see it."""
+    return f.clean(results.place)
 
 
 def unknowns(results: Results) -> list[str]:

@@ -17,7 +17,7 @@ from breakeven.harness.ledger import PHASES
 from breakeven.harness.pairs import lever_pairs
 from breakeven.harness.results import DONE, CellResult, Cost, MetricInfo, Results, Row
 from breakeven.harness.stats import Interval
-from breakeven.reports import _provenance
+from breakeven.reports import _effects, _learning, _provenance
 from breakeven.reports._rows import best, done, reference_of, standing
 
 Facts = dict[str, Any]
@@ -125,6 +125,8 @@ def task_facts(results: Results, name: str) -> Facts:
             }
             for pair in lever_pairs(results, name)
         ],
+        "learning": _learning.facts(results, name),
+        "side_effects": _effects.facts(results, name),
         "cells": [_cell(c) for c in results.cells_of(name)],
     }
 

@@ -19,7 +19,9 @@ from breakeven.harness.families import FAMILY_WORDS, Family, family, pulls
 from breakeven.harness.pairs import LEVER_WORDS, LeverPair, lever_pairs
 from breakeven.harness.results import CellResult, Cost, Results, Row, TaskResult
 from breakeven.harness.wording import Told
-from breakeven.reports import _plots, _svg, _verdict
+from breakeven.reports import _effects, _learning, _plots, _svg, _verdict
+from breakeven.reports._effects import EffectsView
+from breakeven.reports._learning import LearningView
 from breakeven.reports._provenance import EFFORT, LedgerTable, ledger_of_task
 from breakeven.reports._rows import Standing, best, done, not_done, reference_of, standing
 from breakeven.reports._verdict import VerdictView
@@ -147,8 +149,10 @@ class TaskView:
     tests: str
     detectable: str
     levers: tuple[LeverView, ...]
+    learning: LearningView | None
     trainings: tuple[TrainingView, ...]
     retrievals: tuple[RetrievalView, ...]
+    effects: EffectsView | None
     prompts: tuple[PromptView, ...]
     other_metrics: tuple[str, ...]
     other_values: tuple[tuple[str, tuple[str, ...]], ...]
@@ -206,8 +210,10 @@ def view(results: Results, name: str) -> TaskView:
         tests=_tests(rows),
         detectable=_detectable(rows, task),
         levers=tuple(_lever(p, task) for p in lever_pairs(results, name)),
+        learning=_learning.view(results, name),
         trainings=tuple(t for t in trainings if t is not None),
         retrievals=tuple(_retrieval(r, task) for r in rows if pulls(r, "context")),
+        effects=_effects.view(results, name),
         prompts=tuple(_prompts(rows)),
         other_metrics=tuple(m.name for m in task.metrics[1:]),
         other_values=tuple((f.clean(r.label), _others(r, task)) for r in rows),

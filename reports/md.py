@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from breakeven.harness import formats as f
 from breakeven.harness.evidence import Name, Sentence
 from breakeven.harness.results import Results
+from breakeven.reports._effects import EffectsView
+from breakeven.reports._learning import LearningView
 from breakeven.reports._provenance import place
 from breakeven.reports._view import STANDING_SIGNS, RowView, TaskView, view
 
@@ -68,10 +70,45 @@ def _task(t: TaskView) -> Iterator[str]:
         yield ""
         yield from (f"{i}. {escaped(note)}" for i, note in enumerate(t.notes, 1))
         yield ""
+    if t.learning is not None:
+        yield from _learning(t.learning)
+    if t.effects is not None:
+        yield from _effects(t.effects)
     if t.missing:
         yield "Without a result:"
         yield ""
         yield from (f"- {escaped(m.label)}: {m.state}: {escaped(m.reason)}" for m in t.missing)
+        yield ""
+
+
+def _learning(found: LearningView) -> Iterator[str]:
+    yield "### Learning curves"
+    yield ""
+    yield _line(["Strategy", *(f"n={size}" for size in found.sizes), "any number"])
+    yield "|---|" + "--:|" * (len(found.sizes) + 1)
+    for line in found.lines:
+        cells = [*(line.cells or (("", ""),) * len(found.sizes)), line.flat or ("", "")]
+        yield _line([escaped(line.label), *(f"{q} ({between})" if between else q for q, between in cells)])
+    yield ""
+    yield from (f"- {_sentence(s)}" for s in found.sentences)
+    yield ""
+
+
+def _effects(found: EffectsView) -> Iterator[str]:
+    yield "### Side effects of tuning"
+    yield ""
+    if found.lines:
+        heads = ["Tuned", "Asked", "Metric", "Examples", "Before", "After", "Difference", "95 %", "Effect"]
+        yield _line(heads)
+        yield "|---|---|---|" + "--:|" * 5 + "---|"
+    for x in found.lines:
+        named = [escaped(x.label), escaped(x.on), escaped(x.metric)]
+        numbers = [x.examples, x.before, x.after, x.change, x.interval]
+        yield _line([*named, *numbers, f"{x.sign} {x.word}"])
+    if found.lines:
+        yield ""
+    for remark in found.remarks:
+        yield escaped(remark)
         yield ""
 
 

@@ -7,8 +7,10 @@ comparing them with the reference. Nothing here stands for what a language model
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,8 @@ from run_fixture_data import (
 
 TASKS = ("support_intents", "handbook_qa", "recipe_ingredients")
 MODEL = "default"
+TRAIN = 160
+DATA = "9f1c0a3b5d7e2468"  # hash of every task
 
 
 def write_run(
@@ -41,12 +45,20 @@ def write_run(
     quality: Mapping[str, Mapping[str, float]] | None = None,
     extra_output: int = 0,
     reference: str = "zero-shot",
+    train_sizes: Sequence[int] = (TRAIN,),
+    economics: Mapping[str, Any] | None = None,
+    transfer: bool = False,
 ) -> Path:
     """Write the run folder and return it.
 
     Args:
         quality: share of right answers, strategy -> task -> share, over the defaults above.
         extra_output: so many characters are added to every output of the first strategy.
+        train_sizes: of strategies that train, need no model or show examples; what they get right falls
+            with the logarithm of the size, to a third at 10 rows.
+        economics: over the suite's own.
+        transfer: with adapters, and `transfer.json` as if they had been asked: `lora` forgets half of the
+            general questions and gains on `recipe_ingredients`; the others stay as they were.
         failing: let `lora` fail on the last task, so that a failure is there to be shown.
     """
     rng = random.Random(7)
@@ -59,11 +71,14 @@ def write_run(
         for name in strategies:
             plan = STRATEGIES[name]
             right = {**(plan.quality or {}), **((quality or {}).get(name) or {})}.get(task)
-            for seed in seeds if "demonstrations" in plan.settings or plan.training else (None,):
-                cell = f"{task}--{name}" + ("" if seed is None else f"--s{seed}")
+            drawn = seeds if "demonstrations" in plan.settings or plan.training else (None,)
+            grows = not plan.tokens[0] or drawn is seeds
+            for size, seed in product(train_sizes if grows else (max(train_sizes),), drawn):
+                sized = f"--n{size}" if grows and len(train_sizes) > 1 else ""
+                cell = f"{task}--{name}{sized}" + ("" if seed is None else f"--s{seed}")
                 planned.append(cell)
                 target = folder / "cells" / cell
-                _write_cell(target, cell, task, name, plan, seed, examples)
+                _write_cell(target, cell, task, name, plan, seed, size)
                 if right is None:
                     lacks = "documents" if plan.passages else "closed set of choices"
                     _state(target, "not-applicable", f"the task has no {lacks}")
@@ -72,9 +87,19 @@ def write_run(
                     _state(target, "failed", HOSTILE[0] if hostile else reason)
                 else:
                     padding = "long " * (extra_output // 5) if name == strategies[0] else ""
-                    _write_results(target, task, plan, seed, data[task], hardness, right, hostile, padding)
-    _write_head(folder, tasks, strategies, seeds, planned, reference, hostile)
+                    share = right * _learned(size, max(train_sizes)) if grows else right
+                    _write_results(target, task, plan, seed, data[task], hardness, share, hostile, padding)
+    more = {"train_sizes": list(train_sizes)} if len(train_sizes) > 1 else {}
+    _write_head(folder, tasks, strategies, seeds, planned, reference, hostile, more, economics or {})
+    if transfer:
+        give_adapters(folder)
+        write_transfer(folder, tasks)
     return folder
+
+
+def _learned(size: int, most: int) -> float:
+    """What a strategy gets right with so many rows, as a share of what it does with the most."""
+    return 1.0 if size == most else 1 - (2 / 3) * math.log(most / size) / math.log(most / 10)
 
 
 def _examples(task: str, n: int, hostile: bool, rng: random.Random) -> list[dict[str, Any]]:
@@ -115,11 +140,11 @@ def _write_task(folder: Path, task: str, rows: list[dict[str, Any]], hostile: bo
             "choices": list(INTENTS) if task == "support_intents" else None,
             "metrics": metrics,
             "correct_at": 1.0 if metric == "accuracy" else 0.8,
-            "sizes": {"train": 160, "validation": 24, "test": len(rows)},
+            "sizes": {"train": TRAIN, "validation": 24, "test": len(rows)},
             "documents": documents,
             "cut": {},
             "duplicates": {"exact": 0, "near": 2},
-            "hash": "9f1c0a3b5d7e2468",
+            "hash": DATA,
         },
     )
     _lines(folder / "test.jsonl", rows)
@@ -134,7 +159,7 @@ def _write_task(folder: Path, task: str, rows: list[dict[str, Any]], hostile: bo
 
 
 def _write_cell(
-    folder: Path, cell: str, task: str, name: str, plan: Plan, seed: int | None, examples: int
+    folder: Path, cell: str, task: str, name: str, plan: Plan, seed: int | None, size: int
 ) -> None:
     _json(
         folder / "cell.json",
@@ -143,7 +168,7 @@ def _write_cell(
             "task": task,
             "strategy": name,
             "model": MODEL if plan.tokens[0] else None,
-            "train_size": 160,
+            "train_size": size,
             "seed": seed,
             "settings": dict(plan.settings),
             "hash": "0123456789abcdef",
@@ -279,6 +304,8 @@ def _write_head(
     planned: list[str],
     reference: str,
     hostile: bool,
+    more: Mapping[str, Any],
+    economics: Mapping[str, Any],
 ) -> None:
     suite = {
         "suite": "fixture",
@@ -288,7 +315,8 @@ def _write_head(
         "strategies": {s: dict(STRATEGIES[s].settings) for s in strategies},
         "seeds": list(seeds),
         "reference": reference,
-        "economics": {"requests_per_month": 50000, "currency": "USD", "hardware": "cpu-2"},
+        "economics": {"requests_per_month": 50000, "currency": "USD", "hardware": "cpu-2", **economics},
+        **more,
     }
     text = yaml.safe_dump(suite, allow_unicode=False, sort_keys=False)
     (folder / "suite.yaml").write_text(text, encoding="utf-8")
@@ -347,6 +375,43 @@ def _write_head(
             "cells": planned,
         },
     )
+
+
+def give_adapters(folder: Path) -> None:
+    """Name an adapter in the ledger of every cell that was trained, and lay its folder down."""
+    for file in sorted(folder.glob("cells/*/training.json")):
+        name = f"adapter-{file.parent.name}"
+        ledger = file.with_name("ledger.json")
+        rows: list[dict[str, Any]] = json.loads(ledger.read_text(encoding="utf-8"))
+        _json(ledger, [{**r, "artifact": name} if r["phase"] == "train" else r for r in rows])
+        weights = folder / "artifacts" / name / "adapter_model.safetensors"
+        weights.parent.mkdir(parents=True)
+        weights.write_bytes(b"weights")
+
+
+def write_transfer(folder: Path, tasks: Sequence[str]) -> None:
+    """`transfer.json` of the first seed of every adapter, on 24 examples of each other task."""
+    found = []
+    for file in sorted(folder.glob("cells/*/training.json")):
+        cell = json.loads(file.with_name("cell.json").read_text(encoding="utf-8"))
+        if cell["seed"] not in (0, None):
+            continue
+        for on in [*(t for t in tasks if t != cell["task"]), "general questions"]:
+            before = [float(i % 4 < 2) for i in range(24)]
+            drop = cell["strategy"] == "lora" and on == "general questions"
+            rise = cell["strategy"] == "lora" and on == "recipe_ingredients"
+            after = [0.0 if drop else 1.0 if rise else score for score in before]
+            metric = {"handbook_qa": "token_f1", "recipe_ingredients": "set_f1"}.get(on, "accuracy")
+            found.append(
+                {
+                    **{"own": cell["task"], "strategy": cell["strategy"], "model": cell["model"]},
+                    **{"train_size": cell["train_size"], "seed": cell["seed"]},
+                    **{"adapter": f"adapter-{cell['id']}", "on": on, "data": DATA, "metric": metric},
+                    **{"higher_is_better": True, "range": [0, 1], "groups": [None] * 24},
+                    **{"before": before, "after": after},
+                }
+            )
+    _json(folder / "transfer.json", found)
 
 
 def _json(path: Path, value: Any) -> None:

@@ -169,6 +169,26 @@ def test_the_interval_covers_a_known_crossing_about_as_often_as_it_says(seeds: i
     assert bounded / trials > 0.8  # or else covering would be easy
 
 
+def test_items_scored_out_of_fold_leave_crossing_and_gain_less_certain() -> None:
+    rng = np.random.default_rng(7)
+    a, b = shares({25: 0.3, 50: 0.45, 100: 0.6, 200: 0.75}, 2000, 1, rng), shares({0: 0.52}, 2000, 1, rng)
+    plain, widened = (curves.overtaking(a, b, inflation=factor) for factor in (1.0, 4.0))
+    assert plain.low is not None
+    assert plain.high is not None
+    assert widened.low is not None
+    assert widened.high is not None
+    width = np.log(plain.high / plain.low)
+    assert np.log(widened.high / widened.low) == pytest.approx(2 * width, rel=0.15)
+    assert stats.OUT_OF_FOLD in widened.note
+    assert stats.OUT_OF_FOLD not in plain.note
+    gains = [curves.gain(a, inflation=factor) for factor in (1.0, 4.0)]
+    assert gains[0] is not None
+    assert gains[1] is not None
+    spans = [g.interval.high - g.interval.low for g in gains if g is not None]
+    assert spans[1] > 1.3 * spans[0]
+    assert stats.OUT_OF_FOLD in gains[1].interval.note
+
+
 def test_every_size_has_the_interval_of_its_scores() -> None:
     curve = shares({25: 0.4, 100: 0.6}, 80, 2, np.random.default_rng(5))
     first, second = curves.points(curve)
@@ -230,6 +250,24 @@ def test_no_curve_rises_above_the_best_possible_score() -> None:
     assert found is not None
     assert found.asymptote <= 1.0
     assert found.interval.high <= 0.2
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.01, 0.05])
+def test_the_power_law_is_the_one_with_the_least_squares(noise: float) -> None:
+    from scipy.optimize import minimize
+
+    rng = np.random.default_rng(8)
+    sizes = np.array([25, 50, 100, 200, 400])
+    y = np.array([law(size) for size in sizes]) + rng.normal(0, noise, len(sizes))
+
+    def squares(given: Any) -> float:
+        a, b, c = given
+        return float(np.square(y - a + b * (sizes / 400) ** -c).sum())
+
+    bounds = [(-5, 1.0), (0.0, 5.0), (0.01, 2.0)]
+    least = min(minimize(squares, (0.9, 0.1, c), bounds=bounds).fun for c in (0.1, 0.5, 1.0, 1.9))
+    found = [float(x[0]) for x in curves._power_laws(sizes, y[None, :], 1.0)]
+    assert squares(found) <= least + 1e-6
 
 
 def test_two_sizes_do_not_make_a_power_law() -> None:

@@ -28,6 +28,13 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return written(tmp_path_factory.mktemp("hostile"), hostile=True, seeds=(0, 1), extra_output=1_000_000)
 
 
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Several training sizes, and adapters that were asked what they forgot."""
+    folder = tmp_path_factory.mktemp("grown")
+    return written(folder, train_sizes=(20, 40, 80, 160), transfer=True, seeds=(0, 1), failing=False)
+
+
 def written(folder: Path, **options: Any) -> Path:
     run = write_run(folder / "run", **options)
     file = folder / "report.html"
@@ -199,14 +206,14 @@ def test_an_output_of_a_megabyte_is_cut_with_a_note(browser: Any, hostile: Path)
     assert hostile.stat().st_size < 1_000_000
 
 
-@pytest.mark.parametrize("name", ["plain", "hostile"])
+@pytest.mark.parametrize("name", ["plain", "hostile", "grown"])
 def test_nothing_is_requested_and_nothing_complains(
     browser: Any, name: str, request: pytest.FixtureRequest
 ) -> None:
     file = request.getfixturevalue(name)
     report = opened(browser, file)
     report.count("examples")
-    report.page.select_option("#x-task", "all" if name == "plain" else "1")
+    report.page.select_option("#x-task", "1" if name == "hostile" else "all")
     report.count("examples")
     assert report.complaints == []
     assert [url for url in report.requests if not url.startswith(("file:", "data:"))] == []
@@ -224,7 +231,7 @@ def test_the_policy_stops_a_request_that_something_would_make(browser: Any, plai
 
 
 @pytest.mark.parametrize("width", [320, 400, 800, 1280, 1600])
-@pytest.mark.parametrize("name", ["plain", "hostile"])
+@pytest.mark.parametrize("name", ["plain", "hostile", "grown"])
 def test_the_page_never_scrolls_sideways(
     browser: Any, name: str, width: int, request: pytest.FixtureRequest
 ) -> None:
@@ -241,8 +248,11 @@ def test_the_plot_that_fits_is_shown(browser: Any, plain: Path, width: int, show
 
 
 @pytest.mark.parametrize("width", [400, 1280])
-def test_labels_in_the_plots_do_not_overlap(browser: Any, plain: Path, width: int) -> None:
-    report = opened(browser, plain, width)
+@pytest.mark.parametrize("name", ["plain", "grown"])
+def test_labels_in_the_plots_do_not_overlap(
+    browser: Any, name: str, width: int, request: pytest.FixtureRequest
+) -> None:
+    report = opened(browser, request.getfixturevalue(name), width)
     overlaps = report.page.evaluate(
         """() => [...document.querySelectorAll("svg.figure")].flatMap((figure) => {
             const texts = [...figure.querySelectorAll("text")];
@@ -256,8 +266,11 @@ def test_labels_in_the_plots_do_not_overlap(browser: Any, plain: Path, width: in
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_text_contrast_is_at_least_aa(browser: Any, plain: Path, theme: str) -> None:
-    report = opened(browser, plain, color_scheme=theme)
+@pytest.mark.parametrize("name", ["plain", "grown"])
+def test_text_contrast_is_at_least_aa(
+    browser: Any, name: str, theme: str, request: pytest.FixtureRequest
+) -> None:
+    report = opened(browser, request.getfixturevalue(name), color_scheme=theme)
     report.count("examples")
     poor = report.page.evaluate(CONTRAST)
     assert poor == []
@@ -269,6 +282,40 @@ def test_without_javascript_tables_plots_and_first_examples_are_there(browser: A
     assert report.page.locator("svg.wide").first.is_visible()
     assert report.page.locator("article.example").count() == 30
     assert not report.page.locator("#explorer").is_visible()
+
+
+def test_learning_curves_and_side_effects_need_no_script(browser: Any, grown: Path) -> None:
+    report = opened(browser, grown, java_script_enabled=False)
+    task = report.page.locator("#task-1")
+    assert task.locator(".learning svg.wide").is_visible()
+    assert task.locator(".learning tbody tr").count() == 6
+    assert task.locator(".told li").first.is_visible()
+    assert task.locator(".effects .effect.hurts").first.is_visible()
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+def test_every_mark_and_bar_of_a_learning_curve_lies_within_its_picture(
+    browser: Any, grown: Path, width: int
+) -> None:
+    report = opened(browser, grown, width)
+    outside = report.page.evaluate(
+        """() => [...document.querySelectorAll(".learning svg.figure")].flatMap((figure) => {
+            const f = figure.getBoundingClientRect();
+            return [...figure.querySelectorAll("*")].filter((n) => {
+                const b = n.getBoundingClientRect();
+                return f.width && (b.left < f.left - 1 || b.right > f.right + 1 || b.top < f.top - 1
+                    || b.bottom > f.bottom + 1);
+            }).map((n) => n.outerHTML);
+        })"""
+    )
+    assert outside == []
+
+
+@pytest.mark.parametrize("width", [400, 1600])
+def test_what_tuning_did_is_seen_without_scrolling_its_table(browser: Any, grown: Path, width: int) -> None:
+    report = opened(browser, grown, width)
+    table = report.page.locator("#task-1 .scroll", has=report.page.locator(".effects"))
+    assert table.evaluate("(box) => box.scrollWidth - box.clientWidth") <= 0
 
 
 #: Texts whose contrast with their background is under 4.5 (WCAG 2.2, 1.4.3); backgrounds here are opaque.

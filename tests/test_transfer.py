@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from run_fixture import write_run
 
-from breakeven.harness import run, transfer
+from breakeven.harness import effects, results, run, transfer
 from breakeven.harness.contracts import Capabilities, Completion, ModelCard, Request, Usage
 from breakeven.harness.errors import UserError
 
@@ -70,29 +70,29 @@ def tuned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Parrot
 
 
 def test_every_adapter_is_asked_the_other_tasks_and_general_questions(tuned: tuple[Path, Parrot]) -> None:
-    effects = transfer.measure(tuned[0], 5)
+    found = transfer.measure(tuned[0], 5)
 
-    assert [(e.strategy, e.own, e.on) for e in effects] == [
+    assert [(e.strategy, e.own, e.on) for e in found] == [
         ("lora", "support_intents", "recipe_ingredients"),
-        ("lora", "support_intents", transfer.GENERAL),
+        ("lora", "support_intents", effects.GENERAL),
         ("lora", "recipe_ingredients", "support_intents"),
-        ("lora", "recipe_ingredients", transfer.GENERAL),
+        ("lora", "recipe_ingredients", effects.GENERAL),
     ]
-    assert [len(e.after) for e in effects] == [5, 48, 5, 48]
+    assert [len(e.after) for e in found] == [5, 48, 5, 48]
 
 
 def test_what_was_forgotten_shows_as_a_loss(tuned: tuple[Path, Parrot]) -> None:
-    effects = transfer.measure(tuned[0], 5)
+    found = transfer.measure(tuned[0], 5)
 
-    general = next(e for e in effects if e.on == transfer.GENERAL)
+    general = next(e for e in found if e.on == effects.GENERAL)
     assert set(general.before) == {1.0}
     assert set(general.after) == {0.0}
 
 
 def test_what_another_task_gained_shows_as_a_gain(tuned: tuple[Path, Parrot]) -> None:
-    effects = transfer.measure(tuned[0], 200)
+    found = transfer.measure(tuned[0], 200)
 
-    recipes = next(e for e in effects if e.on == "recipe_ingredients")
+    recipes = next(e for e in found if e.on == "recipe_ingredients")
     assert sum(recipes.before) == 0
     assert sum(recipes.after) > 0  # flour is in many recipes
 
@@ -107,11 +107,23 @@ def test_the_base_model_is_asked_once_and_one_adapter_for_each_strategy(tuned: t
 
 
 def test_the_effects_are_kept_with_the_run(tuned: tuple[Path, Parrot]) -> None:
-    assert transfer.load(tuned[0]) == []
+    assert effects.load(tuned[0]) == []
 
-    effects = transfer.measure(tuned[0], 5)
+    found = transfer.measure(tuned[0], 5)
 
-    assert transfer.load(tuned[0]) == effects
+    assert effects.load(tuned[0]) == found
+
+
+def test_what_was_measured_is_current_for_the_reports_of_the_run(tuned: tuple[Path, Parrot]) -> None:
+    transfer.measure(tuned[0], 5)
+
+    known = effects.of_task(results.load(tuned[0]), "support_intents")
+
+    assert [(x.row.label, x.on, x.word) for x in known.found] == [
+        ("lora", "recipe_ingredients", "no change shown"),
+        ("lora", effects.GENERAL, "forgot"),
+    ]
+    assert (known.unasked, known.stale) == ((), False)
 
 
 def test_a_run_without_tuning_is_refused(tmp_path: Path) -> None:

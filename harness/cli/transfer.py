@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from breakeven.harness import run as runs
-from breakeven.harness import stats
-from breakeven.harness.transfer import Effect, measure
+from breakeven.harness.effects import Effect, difference
+from breakeven.harness.transfer import measure
 
 
 def transfer(folder: Path, examples: int) -> None:
@@ -26,10 +26,9 @@ def transfer(folder: Path, examples: int) -> None:
 
 def said(effect: Effect) -> tuple[str, str, str]:
     """(before, after, difference with its interval)."""
-    before, after = np.array(effect.before), np.array(effect.after)
-    try:
-        found = stats.paired_difference(after, before, bounds=(0.0, 1.0), varies_with_seed=(False, False))
-    except ValueError:  # scores that leave 0 to 1
-        return f"{before.mean():.3f}", f"{after.mean():.3f}", f"{after.mean() - before.mean():+.3f}"
-    spread = f"{found.interval.low:+.3f} to {found.interval.high:+.3f}"
-    return f"{before.mean():.3f}", f"{after.mean():.3f}", f"{found.value:+.3f} ({spread})"
+    before, after = np.mean(effect.before), np.mean(effect.after)
+    found = difference([effect])
+    change = f"{after - before:+.3f}"
+    if found is not None:
+        change += f" ({found.interval.low:+.3f} to {found.interval.high:+.3f})"
+    return f"{before:.3f}", f"{after:.3f}", change
