@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from breakeven.harness.errors import UserError
 from breakeven.harness.ledger import Ledger
 
 if TYPE_CHECKING:
+    from breakeven.harness.probe import Probe
     from breakeven.harness.stats import Interval
 
 DONE = "done"
@@ -190,6 +191,7 @@ class Results:
     cells: Mapping[str, CellResult]
     prices: Path | None = None  # the user's own price file, if the run is re-priced
     changes: tuple[str, ...] = ()  # "key=value" laid over the suite's economics and prices
+    probes: tuple[Probe, ...] = ()  # of one machine, whose seconds are priced instead of the run's
 
     @cached_property
     def _changed(self) -> tuple[Economics, dict[str, float]]:
@@ -222,8 +224,17 @@ class Results:
         return {name: table(self, name) for name in self.tasks}
 
 
-def load(folder: Path, prices: Path | None = None, changes: Sequence[str] = ()) -> Results:
-    """Read a run folder; `prices` and `changes` re-price it. Raises UserError when it is none."""
+def load(
+    folder: Path,
+    prices: Path | None = None,
+    changes: Sequence[str] = (),
+    probes: Sequence[Path] = (),
+) -> Results:
+    """Read a run folder; `prices`, `changes` and `probes` (files) price it again.
+
+    Raises:
+        UserError: it is no run folder, or what it is priced with does not fit it.
+    """
     folder = Path(folder)
     _folders.require_run(folder)
     if _folders.is_broken_off(folder):
@@ -246,6 +257,15 @@ def load(folder: Path, prices: Path | None = None, changes: Sequence[str] = ()) 
     cells = _joined(folder, begun, tasks)
     made = Results(folder, info.get("name", folder.name), info, suite, tasks, cells, prices, tuple(changes))
     _ = made.economics  # a wrong change is said now, not while a report is half written
+    return _with_probes(made, probes) if probes else made
+
+
+def _with_probes(results: Results, files: Sequence[Path]) -> Results:
+    from breakeven.harness import probed
+    from breakeven.harness.probe import Probe
+
+    made = replace(results, probes=tuple(Probe.load(Path(f)) for f in files))
+    probed.check(made)
     return made
 
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from breakeven.harness import formats as f
+from breakeven.harness import probed
 from breakeven.harness.evidence import Name, Sentence
 from breakeven.harness.results import Results
 from breakeven.reports._provenance import place
@@ -26,9 +27,19 @@ def md(results: Results, *, examples: bool = True) -> str:
         "Scores with 95 % intervals; ▲ ▼ better or worse than the reference beyond the interval of the "
         "paired difference, ○ undecided. ≈ estimated.",
         "",
+        *_priced_by_probes(results),
         f"Made with `breakeven run {_code(f'{place(results)}/suite.yaml')}`.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _priced_by_probes(results: Results) -> Iterator[str]:
+    """Where priced seconds come from, if not from the run."""
+    if results.probes:
+        yield escaped(
+            f"Priced with the seconds of {probed.said(results.probes)}; {probed.latencies(results)}."
+        )
+        yield ""
 
 
 def _task(t: TaskView) -> Iterator[str]:

@@ -123,11 +123,18 @@ def report(
             "gpu_hour=1.8, api_price=0.5 (a factor), people.hourly_rate=90. Nothing is run again.",
         ),
     ] = [],  # noqa: B006
+    probe: Annotated[
+        list[Path],
+        typer.Option(
+            help="File of `breakeven probe`, made on the machine to be priced: its speeds take the place of "
+            "the run's. Repeatable, for several models."
+        ),
+    ] = [],  # noqa: B006
 ) -> None:
     """Write the report of a finished (or unfinished) run."""
     from breakeven.harness.cli.report import report as command
 
-    command(folder, format, output, not no_examples, prices, change)
+    command(folder, format, output, not no_examples, prices, change, probe)
 
 
 @app.command()

@@ -18,9 +18,10 @@ def report(
     examples: bool,
     prices: Path | None,
     changes: Sequence[str] = (),
+    probes: Sequence[Path] = (),
 ) -> None:
     """Write the report; `output` "-" prints it, None puts it into the run folder."""
-    found = results.load(folder, prices, changes)
+    found = results.load(folder, prices, changes, probes)
     path = write(found, format, output, examples=examples)
     if path is not None:
         print(path)
