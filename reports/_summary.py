@@ -18,7 +18,7 @@ from breakeven.harness.pairs import lever_pairs
 from breakeven.harness.probe import Probe
 from breakeven.harness.results import DONE, CellResult, Cost, MetricInfo, Results, Row
 from breakeven.harness.stats import Interval
-from breakeven.reports import _provenance
+from breakeven.reports import _predicted, _provenance
 from breakeven.reports._rows import best, done, reference_of, standing
 
 Facts = dict[str, Any]
@@ -89,6 +89,7 @@ def run_facts(results: Results) -> Facts:
         "tasks": {name: task_facts(results, name) for name in results.tasks},
         "prices": {"as_of": _provenance.prices(results)[0], "used": _provenance.price_book(results)},
         "probes": [_probe(p) for p in results.probes],
+        "predicted": _predicted.facts(results),
         "unknown": _provenance.unknowns(results),
         "lost": _provenance.lost(results),
     }

@@ -20,7 +20,7 @@ from breakeven.harness.evidence import Name
 from breakeven.harness.pricing import Pricing
 from breakeven.harness.results import DONE, Results
 from breakeven.harness.wording import RULE
-from breakeven.reports import _examples, _provenance
+from breakeven.reports import _examples, _predicted, _provenance
 from breakeven.reports._rows import standing
 from breakeven.reports._view import STANDING_SIGNS, STANDING_WORDS, TaskView, view
 
@@ -59,6 +59,8 @@ def html(results: Results, *, examples: bool = True) -> str:
         static={t.name: list(_examples.static(results, t.name, STATIC_EXAMPLES)) for t in tasks}
         if examples
         else {},
+        predicted=_predicted.view(results),
+        predicted_quantities=_predicted.QUANTITIES,
         provenance=_provenance,
     )
 

@@ -2,11 +2,12 @@
 
 Top level: `format` ("breakeven-report/1"), `run`, `info` (run.json: versions, hardware, models), `suite`,
 `reference`, `currency`, `prices`, `probes` (those that priced seconds come from; latencies are always the
-run's own), `unknown` and `lost` (sentences), and `tasks`, by name. A task has its data's facts; `verdict`:
-the decision in words (`text`, `basis`, lists of sentences) and numbers, strategies by label; `rows`: the
-result table as `csv` writes it; `levers`: each lever's effect by paired difference; `cells`: scores,
-settings, timing, training and the ledger by phase and quantity; and `examples`, each with its `outputs` by
-cell id. Unknown is null, nothing is rounded, units are in the names.
+run's own), `predicted` (an estimate beside what was taken, null without one), `unknown` and `lost`
+(sentences), and `tasks`, by name. A task has its data's facts; `verdict`: the decision in words (`text`,
+`basis`, lists of sentences) and numbers, strategies by label; `rows`: the result table as `csv` writes it;
+`levers`: each lever's effect by paired difference; `cells`: scores, settings, timing, training and the
+ledger by phase and quantity; and `examples`, each with its `outputs` by cell id. Unknown is null, nothing is
+rounded, units are in the names.
 """
 
 from __future__ import annotations

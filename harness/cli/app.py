@@ -57,12 +57,21 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run, and stop.")] = False,
     keep_prompts: Annotated[bool, typer.Option("--keep-prompts", help="Store each rendered prompt.")] = False,
     prices: Annotated[OptionalPath, typer.Option(help="YAML of your own prices, laid over ours.")] = None,
+    estimate: Annotated[
+        OptionalPath,
+        typer.Option(
+            help="File of `breakeven estimate --save`: kept with the run, whose reports set it beside "
+            "what was taken."
+        ),
+    ] = None,
 ) -> None:
     """Fit and score every strategy of a SUITE on the same examples, and write the report."""
     from breakeven.harness.cli.run import run as command
 
     raise typer.Exit(
-        command(suite, resume, name or None, out, only, limit, change, dry_run, keep_prompts, prices)
+        command(
+            suite, resume, name or None, out, only, limit, change, dry_run, keep_prompts, prices, estimate
+        )
     )
 
 
@@ -130,11 +139,15 @@ def report(
             "the run's. Repeatable, for several models."
         ),
     ] = [],  # noqa: B006
+    estimate: Annotated[
+        OptionalPath,
+        typer.Option(help="File of `breakeven estimate --save`, set beside what the run took."),
+    ] = None,
 ) -> None:
     """Write the report of a finished (or unfinished) run."""
     from breakeven.harness.cli.report import report as command
 
-    command(folder, format, output, not no_examples, prices, change, probe)
+    command(folder, format, output, not no_examples, prices, change, probe, estimate)
 
 
 @app.command()

@@ -19,9 +19,10 @@ def report(
     prices: Path | None,
     changes: Sequence[str] = (),
     probes: Sequence[Path] = (),
+    estimate: Path | None = None,
 ) -> None:
     """Write the report; `output` "-" prints it, None puts it into the run folder."""
-    found = results.load(folder, prices, changes, probes)
+    found = results.load(folder, prices, changes, probes, estimate)
     path = write(found, format, output, examples=examples)
     if path is not None:
         print(path)
