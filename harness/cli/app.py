@@ -212,11 +212,14 @@ def compare(
         OptionalFloat,
         typer.Option(help="Exit code 1 if 1,000 requests cost more by this share: 0.10.", min=0),
     ] = None,
+    same_verdict: Annotated[
+        bool, typer.Option("--same-verdict", help="Exit code 1 if a task's verdict changes.")
+    ] = False,
 ) -> None:
-    """Show what changed from one run to another in quality, cost and latency, and why."""
+    """Show what changed from one run to another in quality, cost, latency and verdict, and why."""
     from breakeven.harness.cli.compare import compare as command
 
-    raise typer.Exit(command(before, after, format, max_quality_drop, max_cost_rise))
+    raise typer.Exit(command(before, after, format, max_quality_drop, max_cost_rise, same_verdict))
 
 
 @app.command("list")
