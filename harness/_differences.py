@@ -18,11 +18,22 @@ _CARD = ("name", "engine", "digest", "dtype", "device", "licence", "data_goes_to
 
 def of_runs(a: Results, b: Results) -> list[str]:
     """Versions, hardware, economics, timing and prices that are not the same."""
+    return [*of_machines(a, b), *of_money(a, b)]
+
+
+def of_machines(a: Results, b: Results) -> list[str]:
+    """Versions, hardware and timing that are not the same: what answers and seconds can depend on."""
     return [
         *_unlike("", a.info.get("versions"), b.info.get("versions")),
         *_unlike("hardware: ", a.info.get("hardware"), b.info.get("hardware")),
-        *_unlike("economics: ", a.suite.get("economics"), b.suite.get("economics")),
         *_unlike("timing: ", a.suite.get("timing"), b.suite.get("timing")),
+    ]
+
+
+def of_money(a: Results, b: Results) -> list[str]:
+    """Economics and prices that are not the same: what a verdict makes of what was measured."""
+    return [
+        *_unlike("economics: ", a.suite.get("economics"), b.suite.get("economics")),
         *_unlike("price of ", _prices(a), _prices(b)),
     ]
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from breakeven.harness import breakdown, cases, effects, labels
+from breakeven.harness import breakdown, cases, effects, labels, probed
 from breakeven.harness import formats as f
 from breakeven.harness.decision import Case
 from breakeven.harness.families import is_tuned
@@ -265,12 +265,17 @@ def _prerequisites(results: Results, task: TaskResult, tuned: Sequence[Row]) -> 
         )
     else:
         yield _missing("prerequisites", "training environment", "nothing was trained")
-    e, hour = results.economics, Pricing(results).machine
+    pricing = Pricing(results)
+    e, hour = results.economics, pricing.machine
     price = f", {f.money(hour.price, e.currency)} an hour" if hour is not None else ", no price for its hour"
     own = "seconds used" if e.serving == "shared" else "whole machines"
-    projected = ", speed projected" if e.projected else ""
+    speed = ", speed projected" if e.projected else ""
+    if results.probes:
+        speed = f", speed by {probed.said(results.probes)}"
     yield Item(
-        "prerequisites", "hosting environment", f.clean(f"{e.hardware}{price}, paid by {own}{projected}")
+        "prerequisites",
+        "hosting environment",
+        f.clean(f"{pricing.machine_name}{price}, paid by {own}{speed}"),
     )
 
 

@@ -1,4 +1,4 @@
-"""Two runs beside each other: what changed in each strategy's quality, cost and latency, and why.
+"""Two runs beside each other: what changed in the quality and cost of strategies and in the verdict, and why.
 
 Quality is paired on the test examples that both runs have, by `stats.paired_difference`; why is what
 `_differences` finds in what was recorded. Thresholds make a comparison something a build can fail on. How it
@@ -13,8 +13,9 @@ from typing import TypeAlias
 
 import numpy as np
 
-from breakeven.harness import _differences, stats
+from breakeven.harness import _differences, _verdicts, stats
 from breakeven.harness._variance import Floats
+from breakeven.harness._verdicts import VerdictChange
 from breakeven.harness.results import DONE, CellResult, MetricInfo, Results, Row, TaskResult
 from breakeven.harness.stats import Interval
 
@@ -28,11 +29,13 @@ class Limits:
     """What counts as too much; None is not checked.
 
     `quality_drop` is a share of the metric's range (0.02: two points of a hundred), or in the metric's own
-    unit where its range is open; `cost_rise` a share of the first run's cost of 1,000 requests.
+    unit where its range is open; `cost_rise` a share of the first run's cost of 1,000 requests. With
+    `verdict` any task whose verdict changes is too much.
     """
 
     quality_drop: float | None = None
     cost_rise: float | None = None
+    verdict: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +102,16 @@ class RowComparison:
 
 @dataclass(frozen=True, slots=True)
 class TaskComparison:
-    """A task that both runs have; `why` is what of its content differs."""
+    """A task that both runs have; `why` is what of its content differs, `crossed` the thresholds of the task
+    as a whole, each a sentence."""
 
     name: str
     metric: str
     shared: int
     rows: tuple[RowComparison, ...]
     why: tuple[str, ...]
+    verdict: VerdictChange
+    crossed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +127,12 @@ class Comparison:
 
     @property
     def crossed(self) -> list[str]:
-        """Every threshold passed, as "task, strategy: sentence"."""
-        return [f"{t.name}, {r.label}: {said}" for t in self.tasks for r in t.rows for said in r.crossed]
+        """Every threshold passed, as "task, strategy: sentence", or "task: sentence"."""
+        found = []
+        for t in self.tasks:
+            found += [f"{t.name}: {said}" for said in t.crossed]
+            found += [f"{t.name}, {r.label}: {said}" for r in t.rows for said in r.crossed]
+        return found
 
 
 def compare(before: Results, after: Results, limits: Limits | None = None) -> Comparison:
@@ -158,7 +168,25 @@ def _task(before: Results, after: Results, name: str, limits: Limits) -> TaskCom
             row = replace(row, why=tuple(_differences.of_rows(before, after, a, b)))
         rows.append(replace(row, crossed=tuple(_crossed(row, _metric(old, new), limits))))
     why = tuple(_differences.of_tasks(old, new))
-    return TaskComparison(name, new.primary.name, len(shared), tuple(rows), why)
+    verdict = _verdict(before, after, name, rows, why)
+    crossed = ("the verdict changed",) if limits.verdict and verdict.changed else ()
+    return TaskComparison(name, new.primary.name, len(shared), tuple(rows), why, verdict, crossed)
+
+
+def _verdict(
+    before: Results, after: Results, name: str, rows: Sequence[RowComparison], why: Sequence[str]
+) -> VerdictChange:
+    """The verdict of both runs, and the inputs that differ."""
+    inputs = [*why]
+    for row in rows:
+        if row.before is None or row.after is None:
+            inputs.append(f"{row.label}: only in the {'second' if row.before is None else 'first'} run")
+        inputs += [f"{row.label}: {said}" for said in row.why]
+        if row.outputs_changed and not row.why:
+            inputs.append(f"{row.label}: {row.outputs_changed} of {row.outputs} outputs differ")
+    inputs += _differences.of_machines(before, after)
+    same = {r.after.label: r.before.label for r in rows if r.before is not None and r.after is not None}
+    return _verdicts.change(before, after, name, same, _differences.of_money(before, after), inputs)
 
 
 def _pairs(before: Sequence[Row], after: Sequence[Row]) -> list[tuple[str, Row | None, Row | None]]:

@@ -192,10 +192,13 @@ class Estimate:
         try:
             return cls.from_json(json.loads(file.read_text(encoding="utf-8")))
         except OSError as error:
-            raise UserError("no such file", file=file) from error
+            raise UserError("no such file", file=file, field="--estimate") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
-                "holds no estimate", file=file, hint="make one with: breakeven estimate SUITE --save FILE"
+                "holds no estimate",
+                file=file,
+                field="--estimate",
+                hint="make one with: breakeven estimate SUITE --save FILE",
             ) from error
 
     def save(self, file: Path) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from breakeven.harness import cases, labels
+from breakeven.harness import cases, labels, probed
 from breakeven.harness import formats as f
 from breakeven.harness.breakdown import lines
 from breakeven.harness.decision import Case
@@ -112,7 +112,7 @@ def of_task(results: Results, name: str, case: Case) -> Evidence:
         again=again,
         again_assumed=economics.assumed("people.label_minutes") or economics.assumed("people.hourly_rate"),
         hurts=tuple(_hurts(results, name)),
-        left_out=(*_dropped(case, metric), *absent(results, name)),
+        left_out=(*_dropped(case, metric, results), *absent(results, name)),
         provenance=tuple(_provenance(results, task, case, pricing)),
     )
 
@@ -174,15 +174,16 @@ def _hurts(results: Results, name: str) -> Iterator[Sentence]:
 # --- who is not ranked -----------------------------------------------------------------------
 
 
-def _dropped(case: Case, metric: MetricInfo) -> Iterator[Sentence]:
+def _dropped(case: Case, metric: MetricInfo, results: Results) -> Iterator[Sentence]:
     e = case.economics
+    where = " on the run's own machine" if results.probes else ""
     for i, reasons in case.dropped.items():
         candidate = case.candidates[i]
         p95 = "unknown" if candidate.p95 is None else f.seconds(candidate.p95)
         words = {
             "floor": f"{f.clean(metric.name)} {f.quality(float(case.draws.score_mean[i]), metric)} misses "
             f"your floor of {f.quality(e.quality_floor, metric)}",
-            "latency": f"its p95 is {p95}, your ceiling {f.seconds(e.latency_ceiling)}",
+            "latency": f"its p95{where} is {p95}, your ceiling {f.seconds(e.latency_ceiling)}",
             "host": f"its data would go to {f.clean(candidate.host)}, which you exclude",
             "cost": f"what it costs is not known: {f.clean('; '.join(candidate.ownership.missing))}",
         }
@@ -217,12 +218,18 @@ def _provenance(results: Results, task: TaskResult, case: Case, pricing: Pricing
     """What a reader must know of the numbers, in a few words each."""
     seeds = len(results.suite.get("seeds") or []) or 1
     yield f"{f.plural(len(task.test), 'test example')}, {f.plural(seeds, 'seed')}"
-    used = [p for entries in pricing.book.used().values() for p in entries.values()]
+    used = [p for entries in pricing.used().values() for p in entries.values()]
     if used:
         dated = sum(1 for p in used if p.get("date"))
         yield f"{dated} of {f.plural(len(used), 'price')} dated"
     known = [line for c in case.candidates for line in c.ownership.lines]
-    if any(line.known == "estimated" and line.part == "machine" for line in known) and pricing.machine:
+    projected = any(line.known == "estimated" and line.part == "machine" for line in known)
+    if results.probes:
+        yield f.clean(f"seconds by {probed.said(results.probes)}{', in part estimated' if projected else ''}")
+        ceiling = case.economics.latency_ceiling is not None
+        held = "; your latency ceiling is held against those latencies" if ceiling else ""
+        yield f.clean(f"{probed.latencies(results)}{held}")
+    elif projected and pricing.machine:
         yield f"seconds measured on the run's machine, projected to {f.clean(pricing.machine.name)}"
     if any(line.known == "assumed" for line in known):
         yield "people's hours and rate are assumed where the suite gives none"

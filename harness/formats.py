@@ -163,6 +163,14 @@ def seconds(value: float | None) -> str:
     return f"{minutes // 60:,} h {minutes % 60} min"
 
 
+def minutes(seconds: float | None) -> str:
+    """Minutes with as many digits as are worth reading, `<0.1` for less."""
+    if seconds is None:
+        return UNKNOWN
+    value = seconds / 60
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 0.1 else "<0.1" if value else "0"
+
+
 def count(value: float | None) -> str:
     """Whole numbers with thousands; below 10 one decimal where there is a fraction."""
     if value is None:

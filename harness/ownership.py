@@ -274,7 +274,8 @@ def _served(row: Row, cells: Sequence[CellResult], pricing: Pricing) -> Iterator
     fees = mean_cost([pricing.fees(c) for c in cells])
     if fees.of or fees.value:
         yield _line("fees", "each request", "fixed", fees, "as booked in the ledger")
-    busy = [pricing.busy_seconds(c) for c in cells]
+    spent = [pricing.busy(c) for c in cells]
+    busy = [s.seconds for s in spent]
     if pricing.economics.serving == "dedicated" and pricing.hosted(cells[0]) is None:
         if any(b.value is None for b in busy) or pricing.machine_of(row.strategy) is None:
             unknown = costs.unpriced("machine time, which was not measured")
@@ -285,16 +286,21 @@ def _served(row: Row, cells: Sequence[CellResult], pricing: Pricing) -> Iterator
         seconds = [b.value for b in busy if b.value is not None]
         hour = pricing.machine_of(row.strategy)
         used = pricing.economics.utilisation
-        source = f"{np.mean(seconds):.4g} s x {hour} / {used:.0%} used" if seconds else "not measured"
+        source = "not measured"
+        if seconds:
+            source = f"{np.mean(seconds):.4g} s{pricing.measured_by(spent)} x {hour} / {used:.0%} used"
         yield _line("machine time", "each request", "machine", machine, source)
 
 
 def _traced(cells: Sequence[CellResult], phase: Phase, part: str, pricing: Pricing, row: Row) -> str:
     """The ledger's amount and the price that made a one-off line."""
     if part == "machine":
-        amounts = [c.ledger.total("seconds", phase).value for c in cells]
-        known = [a for a in amounts if a is not None]
-        return f"ledger: {np.mean(known):,.1f} s x {pricing.machine_of(row.strategy)}" if known else "ledger"
+        spent = [pricing.one_off_seconds(c, (phase,)) for c in cells]
+        known = [s.seconds.value for s in spent if s.seconds.value is not None]
+        if not known:
+            return "ledger"
+        told, by = f"{np.mean(known):,.1f} s", pricing.measured_by(spent)
+        return f"{'' if by else 'ledger: '}{told}{by} x {pricing.machine_of(row.strategy)}"
     return f"ledger: what {pricing.hosted(cells[0]) or 'the provider'} bills"
 
 

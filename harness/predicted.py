@@ -1,13 +1,19 @@
-"""An estimate beside the run it was made for: predicted against actual tokens and seconds."""
+"""An estimate beside the run it was made for: predicted against actual tokens and seconds.
+
+How it is shown is the business of the reports and the command line.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
+from breakeven.harness import formats as f
 from breakeven.harness import store
+from breakeven.harness.errors import UserError
 from breakeven.harness.estimate import CellEstimate, Estimate
 from breakeven.harness.results import DONE, CellResult, Results
 
@@ -18,7 +24,7 @@ class Compared:
 
     Seconds are those of training, answering and timing, which a run measures; of the whole run they are
     its wall time from the first cell to the end. Training that others share counts in each row, and once in
-    the whole. None: unknown, or not comparable (a run that was broken off).
+    the whole. None: unknown, or not comparable (a run that was broken off, or has other cells too).
     """
 
     task: str
@@ -30,9 +36,98 @@ class Compared:
     seconds: tuple[float | None, float | None]
 
 
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """An estimate beside its run: a row per task and strategy, and the whole run; None where nothing is.
+
+    `only_predicted` are cells that were to run and have no result, `only_run` cells that ran (or failed) and
+    were not foreseen to; neither are in the rows.
+    """
+
+    rows: tuple[Compared, ...]
+    whole: Compared | None
+    only_predicted: tuple[str, ...]
+    only_run: tuple[str, ...]
+
+    def sentences(self) -> list[str]:
+        """What is not compared, counted; nothing where all is."""
+        found = []
+        if n := len(self.only_predicted):
+            verb = "was" if n == 1 else "were"
+            found.append(
+                f"{f.plural(n, 'cell')} {verb} estimated and {'has' if n == 1 else 'have'} no result in this "
+                f"run: {_listed(self.only_predicted)}"
+            )
+        if n := len(self.only_run):
+            verb = "was" if n == 1 else "were"
+            found.append(
+                f"{f.plural(n, 'cell')} of this run {verb} not estimated to run: {_listed(self.only_run)}"
+            )
+        return found
+
+    def line(self) -> str:
+        """The whole run in one line, for a terminal."""
+        if self.whole is None:
+            return "predicted and taken: no cell is in both the estimate and the run"
+        w = self.whole
+        said = [f"{f.minutes(w.seconds[0])} and {f.minutes(w.seconds[1])} min"]
+        tokens = {"read": w.input_tokens, "written": w.output_tokens, "trained": w.training_tokens}
+        said += [f"{f.count(a)} and {f.count(b)} tokens {what}" for what, (a, b) in tokens.items() if a or b]
+        n = len(self.only_predicted) + len(self.only_run)
+        apart = f" ({f.plural(n, 'cell')} in only one of the two)" if n else ""
+        return f"predicted and taken: {', '.join(said)}{apart}"
+
+
+#: Cells that are listed by name.
+NAMED = 6
+#: States of cells that took time.
+TRIED = (DONE, "failed", "stopped")
+
+
+def _listed(ids: Sequence[str]) -> str:
+    more = [f"{len(ids) - NAMED} more"] if len(ids) > NAMED else []
+    return f.clean(f.names([*ids[:NAMED], *more]))
+
+
+def load(file: Path, suite: str) -> Estimate:
+    """An estimate of a suite. Raises UserError when it is none, or one of another suite."""
+    made = Estimate.load(file)
+    if made.suite != suite:
+        raise UserError(
+            f"holds an estimate of the suite '{made.suite}', not of '{suite}'",
+            file=file,
+            field="--estimate",
+            hint=f"make one with: breakeven estimate {suite} --save FILE",
+        )
+    return made
+
+
+def beside(results: Results) -> Beside | None:
+    """The estimate that a run has beside it, compared; None where it has none."""
+    estimate = results.estimate
+    if estimate is None:
+        return None
+    rows = predicted_against_actual(estimate, results)
+    foreseen = [c.id for c in estimate.cells if c.state == "runs"]
+    ran = _by_id(results)
+    done = {r.id for r in ran.values() if r.state == DONE}
+    return Beside(
+        rows[:-1],
+        rows[-1] if rows else None,
+        tuple(id for id in foreseen if id not in done),
+        tuple(r.id for r in ran.values() if r.state in TRIED and r.id not in foreseen),
+    )
+
+
+def _by_id(results: Results) -> dict[str, CellResult]:
+    """The cells as they ran: each fold by itself."""
+    return {part.id: part for cell in results.cells.values() for part in cell.parts or (cell,)}
+
+
 def predicted_against_actual(estimate: Estimate, results: Results) -> tuple[Compared, ...]:
     """(predicted, actual) per task and strategy over the cells that are done, and at last of the run."""
-    pairs = [(c, results.cells[c.id]) for c in estimate.cells if c.id in results.cells]
+    ran = _by_id(results)
+    pairs = [(c, ran[c.id]) for c in estimate.cells if c.id in ran]
     done = [(c, r) for c, r in pairs if r.state == DONE and c.state == "runs"]
     groups: dict[tuple[str, str], list[tuple[CellEstimate, CellResult]]] = {}
     for c, r in done:
@@ -43,6 +138,8 @@ def predicted_against_actual(estimate: Estimate, results: Results) -> tuple[Comp
     whole = _compared("", "", done)
     predicted = estimate.totals([c for c, _ in done])
     trained = sum(_once(r.ledger.entries, seen) for seen in [set[str]()] for _, r in done)
+    compared = {r.id for _, r in done}
+    all_of_it = all(r.id in compared for r in ran.values() if r.state in TRIED)
     return (
         *rows,
         replace(
@@ -50,7 +147,7 @@ def predicted_against_actual(estimate: Estimate, results: Results) -> tuple[Comp
             training_tokens=(predicted.training_tokens, trained),
             seconds=(
                 None if predicted.untimed else predicted.seconds + estimate.loading_seconds,
-                _wall_seconds(results),
+                _wall_seconds(results) if all_of_it else None,
             ),
         ),
     )
@@ -117,7 +214,7 @@ def _wall_seconds(results: Results) -> float | None:
     began, ended = results.info.get("created"), results.info.get("finished")
     attempts = [
         (store.read_json(results.folder / "cells" / c / "status.json") or {}).get("attempts", 1)
-        for c in results.cells
+        for c in _by_id(results)
     ]
     if not began or not ended or any(n != 1 for n in attempts):
         return None

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from breakeven.harness import costs
+from breakeven.harness import costs, probed
 from breakeven.harness.ledger import Amount, Phase
 from breakeven.harness.prices import Price, PriceBook, TokenPrice
+from breakeven.harness.probed import Spent
 from breakeven.harness.results import CellResult, Results
 
 if TYPE_CHECKING:
@@ -23,9 +24,13 @@ HERE = "this machine"
 
 
 class Pricing:
-    """Prices of a run: as its suite's economics say, and if given the user's own price file and changes."""
+    """Prices of a run: as its suite's economics say, and if given the user's own price file and changes.
+
+    With probes, seconds are those of the probes' machine as far as they know them.
+    """
 
     def __init__(self, results: Results) -> None:
+        self._results = results
         self.economics = results.economics
         currency = self.economics.currency
         recorded = results.info.get("price_book")
@@ -36,6 +41,8 @@ class Pricing:
         self._changes = results.price_changes
         self._cards: Mapping[str, Any] = results.info.get("models") or {}
         self._fallback: PriceBook | None = None
+        #: Name of the machine that serves models of one's own, where a strategy has none for itself.
+        self.machine_name = probed.machine(results) or self.economics.hardware
         self.machine: Price | None = self.machine_of("")
 
     @property
@@ -45,15 +52,26 @@ class Pricing:
 
     def machine_of(self, strategy: str) -> Price | None:
         """An hour of the machine that serves a strategy, if it is served by one of our own."""
-        own = self.economics.machines.get(strategy)
-        name = own or self.economics.hardware
+        own = self._own_machine(strategy)
+        name = own or self.machine_name
         price = self.book.machine_hour(name) or self._today().machine_hour(name)
         if own is None and "machine_hour" in self._changes:
             hour = self._changes["machine_hour"]
             if price is None:
-                raise ValueError(f"machine {name}")  # the run was checked against the price book
+                self.check_machine(name, field="economics.hardware")
+                return None
             return replace(price, price=hour, source="given with --set", checked=True, note="")
         return price
+
+    def _own_machine(self, strategy: str) -> str | None:
+        """A strategy's machine where it is another than everybody's."""
+        name = self.economics.machines.get(strategy)
+        return None if name == self.machine_name else name
+
+    def check_machine(self, name: str, *, field: str) -> None:
+        """Raises UserError when neither the run's prices nor the shipped ones have this machine."""
+        if self.book.machine_hour(name) is None:
+            self._today().check("machine_hours", name, field=field)
 
     def deployment_of(self, strategy: str) -> Price | None:
         """An hour of a strategy's hosted deployment; None where it has none."""
@@ -67,6 +85,14 @@ class Pricing:
         if self._fallback is None:
             self._fallback = PriceBook.load(currency=self.economics.currency)
         return self._fallback
+
+    def used(self) -> dict[str, Any]:
+        """Every price handed out so far, those of today's book among them."""
+        found: dict[str, Any] = {}
+        for book in (self._fallback, self.book):
+            for kind, named in book.used().items() if book is not None else ():
+                found[kind] = {**found.get(kind, {}), **named}
+        return found
 
     # --- a request ---------------------------------------------------------------------------
 
@@ -111,23 +137,47 @@ class Pricing:
 
     def machine_time(self, cell: CellResult) -> costs.Cost:
         """Cost of a request's seconds on our own machine: all of it, or retrieval's part of a hosted one."""
+        busy = self.busy(cell)
         return costs.seconds_cost(
-            self.busy_seconds(cell),
+            busy.seconds,
             self.machine_of(cell.strategy),
             utilisation=self.economics.utilisation,
-            projected=self.economics.projected,
+            projected=self._projected(cell, busy),
         )
 
     def busy_seconds(self, cell: CellResult) -> Amount:
         """Seconds that a request keeps our own machine busy."""
+        return self.busy(cell).seconds
+
+    def busy(self, cell: CellResult) -> Spent:
+        """The same, and where they come from."""
         if cell.model is None and any(cell.ledger.select("serve", "money")):
-            return Amount(0.0)  # answered elsewhere; its price is a fee
+            return Spent(Amount(0.0))  # answered elsewhere; its price is a fee
+        use = self._probed(cell.strategy)
         if self.hosted(cell) is None:
-            return priced_seconds(cell)
-        spent = cell.ledger.total("seconds", "serve")
-        if spent.value is None:
-            return Amount(None, "unknown")
-        return Amount(spent.value / max(len(cell.predictions), 1), spent.status)
+            own = priced_seconds(cell)
+            return probed.request(self._results, cell, own) if use else Spent(own, of_run=True)
+        spent = probed.spent(self._results, cell, ("serve",), use=use)
+        if spent.seconds.value is None:
+            return spent
+        each = spent.seconds.value / max(len(cell.predictions), 1)
+        return replace(spent, seconds=Amount(each, spent.seconds.status))
+
+    def measured_by(self, spent: Sequence[Spent]) -> str:
+        """` by a probe of l4 (2026-01-01)`, ` in part by ...`; nothing where all seconds are the run's."""
+        if not any(s.probed for s in spent):
+            return ""
+        partly = " in part" if any(s.of_run for s in spent) else ""
+        return f"{partly} by {probed.said(self._results.probes)}"
+
+    def _probed(self, strategy: str) -> bool:
+        """Whether probes count for a strategy: those of its machine."""
+        return bool(self._results.probes) and self._own_machine(strategy) is None
+
+    def _projected(self, cell: CellResult, spent: Spent) -> bool:
+        """Whether seconds of the run are priced on another machine than they were measured on."""
+        moved = self._own_machine(cell.strategy) is None and self.machine_name != self.economics.hardware
+        return spent.of_run and (self.economics.projected or moved)
 
     # --- once --------------------------------------------------------------------------------
 
@@ -136,13 +186,15 @@ class Pricing:
         return self.one_off_machine(cell, phases) + self.one_off_billed(cell, phases)
 
     def one_off_machine(self, cell: CellResult, phases: Sequence[Phase] = costs.ONE_OFF) -> costs.Cost:
-        seconds = [
-            e for e in cell.ledger.select(phases, "seconds") if not self._priced_as(cell, e.model or "")
-        ]
-        total = Amount(0.0)
-        for entry in seconds:
-            total = total + entry.amount
-        return costs.seconds_cost(total, self.machine_of(cell.strategy), projected=self.economics.projected)
+        spent = self.one_off_seconds(cell, phases)
+        machine = self.machine_of(cell.strategy)
+        return costs.seconds_cost(spent.seconds, machine, projected=self._projected(cell, spent))
+
+    def one_off_seconds(self, cell: CellResult, phases: Sequence[Phase] = costs.ONE_OFF) -> Spent:
+        """Seconds of our own machine in what a cell's ledger holds before serving."""
+        name = self._cards.get(cell.model or "", {}).get("name")
+        without = str(name) if self.hosted(cell) is not None and name else None
+        return probed.spent(self._results, cell, phases, use=self._probed(cell.strategy), without=without)
 
     def one_off_billed(self, cell: CellResult, phases: Sequence[Phase] = costs.ONE_OFF) -> costs.Cost:
         hosted = self.hosted(cell)
@@ -155,9 +207,6 @@ class Pricing:
             phases=phases,
             hosted={name: hosted} if hosted else None,
         )
-
-    def _priced_as(self, cell: CellResult, model: str) -> bool:
-        return self.hosted(cell) is not None and model == self._cards.get(cell.model or "", {}).get("name")
 
     # --- who serves --------------------------------------------------------------------------
 

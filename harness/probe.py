@@ -19,7 +19,7 @@ from breakeven.harness import _probes, hardware, store
 from breakeven.harness._probes import Batch, Speeds, TrainingSpeeds
 from breakeven.harness.contracts import Engine, PreviewedTrainer, Request, TrainingPair
 from breakeven.harness.errors import NotApplicable, UserError
-from breakeven.harness.ledger import UNKNOWN, Amount
+from breakeven.harness.ledger import UNKNOWN, Amount, Ledger, Phase
 from breakeven.harness.results import CellResult, Results
 
 #: Requests at once that writing is measured at.
@@ -213,35 +213,53 @@ def scale(results: Results, cell: CellResult, probe: Probe, concurrency: int = 1
     """Seconds per request that a cell would take on the probe's machine, so many requests at once.
 
     From the tokens counted in the run, at the mean lengths of prompts and answers. Measured where the speeds
-    were measured at this concurrency or beyond; estimated above it; unknown for another model than the
-    probe's, or where text is embedded and the probe knows no speed of that.
+    were measured at this concurrency or beyond, and with an adapter where the cell has one; else estimated.
+    Without a language model it is the embedding's time, estimated, since what else is computed is not in it.
+    Unknown for another model than the probe's, where text is embedded and the probe knows no speed of that,
+    and where there is neither a model nor a text to embed.
     """
     embedded = _embedded(cell, probe, ("serve",))
     if embedded.value is None:
         return UNKNOWN
     per_request = embedded.value / max(len(cell.predictions), 1)
     if cell.model is None:
-        return Amount(per_request)
+        return Amount(per_request, "estimated") if per_request else UNKNOWN
     if not _is_of(results, cell, probe):
         return UNKNOWN
     read, written = (round(n) for n in cell.mean_usage)
     batch = Batch((max(read, 1),) * concurrency, (max(written + 1, 1),) * concurrency)
-    asked = probe.speeds.seconds(batch, adapted=cell.training is not None) / concurrency
-    known = concurrency <= max(probe.writing)
-    return Amount(asked + per_request, "measured" if known else "estimated")
+    adapted = cell.training is not None
+    asked = probe.speeds.seconds(batch, adapted=adapted) / concurrency
+    known = concurrency <= max(probe.writing) and (probe.training_speeds is not None or not adapted)
+    return Amount(asked, "measured" if known else "estimated") + Amount(per_request, embedded.status)
 
 
 def scale_one_off(results: Results, cell: CellResult, probe: Probe) -> Amount:
-    """Seconds of training and indexing on the probe's machine, from the tokens counted in the run."""
-    embedded = _embedded(cell, probe, ("index", "train", "search"))
-    trained = cell.ledger.total("training_tokens", "train")
-    if embedded.value is None or trained.value is None:
+    """Seconds of training and indexing on the probe's machine, from the tokens counted in the run.
+
+    Unknown as soon as seconds were spent on something that the probe has no speed of.
+    """
+    phases: tuple[Phase, ...] = ("index", "train", "search")
+    counted = ("seconds", "embedded_tokens", "training_tokens")
+    parts = {(e.phase, e.model) for e in cell.ledger.select(phases) if e.quantity in counted}
+    total = Amount(0.0)
+    for phase, model in sorted(parts, key=str):
+        total = total + scale_part(results, cell, probe, phase, model)
+    return total
+
+
+def scale_part(results: Results, cell: CellResult, probe: Probe, phase: Phase, model: str | None) -> Amount:
+    """Seconds on the probe's machine of what one model, or none (a solver), did in one phase."""
+    booked = Ledger([e for e in cell.ledger.select(phase) if e.model == model])
+    trained, embedded = (booked.total(q, phase) for q in ("training_tokens", "embedded_tokens"))
+    if trained.value is None or embedded.value is None or bool(trained.value) == bool(embedded.value):
+        return UNKNOWN  # neither is counted here, or the seconds cannot be told apart
+    if embedded.value:
+        return _embedded(cell, probe, (phase,))
+    asked = booked.total("input_tokens", phase).value != 0  # the model answered in this phase too
+    if asked or probe.training is None or not _is_of(results, cell, probe):
         return UNKNOWN
-    if not trained.value:
-        return embedded
-    if probe.training is None or not _is_of(results, cell, probe):
-        return UNKNOWN
-    return Amount(trained.value / probe.training) + embedded
+    return Amount(trained.value / probe.training, trained.status)
 
 
 def _is_of(results: Results, cell: CellResult, probe: Probe) -> bool:

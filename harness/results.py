@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,9 +22,12 @@ from breakeven.harness.ledger import Ledger
 from breakeven.harness.suite import BEST_ON_VALIDATION
 
 if TYPE_CHECKING:
+    from breakeven.harness.estimate import Estimate
+    from breakeven.harness.probe import Probe
     from breakeven.harness.stats import Interval
 
 DONE = "done"
+ESTIMATE = "estimate.json"
 FOLD = re.compile(r"--f\d+$")  # what `plan.fold_suffix` appends
 
 
@@ -196,6 +199,8 @@ class Results:
     cells: Mapping[str, CellResult]
     prices: Path | None = None  # the user's own price file, if the run is re-priced
     changes: tuple[str, ...] = ()  # "key=value" laid over the suite's economics and prices
+    estimate: Estimate | None = None  # made before the run
+    probes: tuple[Probe, ...] = ()  # of one machine, whose seconds are priced instead of the run's
 
     @cached_property
     def _changed(self) -> tuple[Economics, dict[str, float]]:
@@ -249,8 +254,21 @@ class Results:
         return {name: table(self, name) for name in self.tasks}
 
 
-def load(folder: Path, prices: Path | None = None, changes: Sequence[str] = ()) -> Results:
-    """Read a run folder; `prices` and `changes` re-price it. Raises UserError when it is none."""
+def load(
+    folder: Path,
+    prices: Path | None = None,
+    changes: Sequence[str] = (),
+    probes: Sequence[Path] = (),
+    estimate: Path | None = None,
+) -> Results:
+    """Read a run folder; `prices`, `changes` and `probes` (files) price it again.
+
+    Args:
+        estimate: file of an estimate to set beside it, in place of the one it has.
+
+    Raises:
+        UserError: it is no run folder, or what is given does not fit it.
+    """
     folder = Path(folder)
     _folders.require_run(folder)
     if _folders.is_broken_off(folder):
@@ -273,6 +291,25 @@ def load(folder: Path, prices: Path | None = None, changes: Sequence[str] = ()) 
     cells = _joined(folder, begun, tasks)
     made = Results(folder, info.get("name", folder.name), info, suite, tasks, cells, prices, tuple(changes))
     _ = made.economics  # a wrong change is said now, not while a report is half written
+    if estimate is not None or (estimate := _stored(folder)) is not None:
+        from breakeven.harness import predicted
+
+        made = replace(made, estimate=predicted.load(estimate, str(info.get("suite", ""))))
+    return _with_probes(made, probes) if probes else made
+
+
+def _stored(folder: Path) -> Path | None:
+    """The estimate that the run was made with, if it was."""
+    file = folder / ESTIMATE
+    return file if file.is_file() else None
+
+
+def _with_probes(results: Results, files: Sequence[Path]) -> Results:
+    from breakeven.harness import probed
+    from breakeven.harness.probe import Probe
+
+    made = replace(results, probes=tuple(Probe.load(Path(f)) for f in files))
+    probed.check(made)
     return made
 
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from breakeven.harness import plan, registry, scoring, store
 from breakeven.harness import suite as suites
@@ -24,19 +24,25 @@ from breakeven.harness.folds import CrossfitTask, crossfitted
 from breakeven.harness.ledger import Ledger
 from breakeven.harness.plan import CellSpec
 from breakeven.harness.prices import PriceBook
+from breakeven.harness.results import ESTIMATE
 from breakeven.harness.runner import Display, Runner, State
 from breakeven.harness.spending import SpendGuard
 from breakeven.harness.suite import BEST_ON_VALIDATION, Suite
 
+if TYPE_CHECKING:
+    from breakeven.harness.estimate import Estimate
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line adds to a suite. `limit` caps test examples, `only` are glob patterns."""
+    """What the command line adds to a suite. `limit` caps test examples, `only` are glob patterns, `estimate`
+    is kept in the run folder for its reports."""
 
     only: tuple[str, ...] = ()
     limit: int | None = None
     keep_prompts: bool = False
     prices: Path | None = None
+    estimate: Estimate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +119,8 @@ def start(suite: Suite, folder: Path, options: Options, display: Display) -> Out
         store.write_text(folder / "suite.yaml", suite.to_yaml())
         for name, task in tasks.items():
             write_task(folder / "tasks" / name, task)
+        if options.estimate is not None:
+            options.estimate.save(folder / ESTIMATE)
         info = {
             "name": folder.name,
             "suite": suite.suite,

@@ -103,21 +103,21 @@ def told(case: Case, known: Evidence, knobs: Knobs | None = None) -> Told:
     verdict = decide(case, at)
     question = _question(known.task, known.tuning)
     if verdict.choice is None:
-        answer, said = _nothing(case, known)
-        none = (answer, "none", f.UNKNOWN, "", "", f.UNKNOWN, "")
-        return Told(question, answer, said, (), known.hurts, (), (), known.left_out, none, verdict)
+        word, said = answer(case, verdict), _nothing(case, known)
+        none = (word, "none", f.UNKNOWN, "", "", f.UNKNOWN, "")
+        return Told(question, word, said, (), known.hurts, (), (), known.left_out, none, verdict)
     found = flips(case, verdict, at)
-    answer, ending = _answer(case, known, verdict, found, at)
+    word = answer(case, verdict)
     return Told(
         question,
-        answer,
-        (ending, *_action(case, known, verdict, at)),
+        word,
+        (_ending(case, known, verdict, found, at), *_action(case, known, verdict, at)),
         _basis(case, known, verdict, at),
         tuple(_why(case, known, verdict, at)),
         tuple(_flips(known, found, verdict.choice)),
         tuple(_testing(case, known, verdict, at)),
         known.left_out,
-        _overview(case, known, verdict, answer, at),
+        _overview(case, known, verdict, word, at),
         verdict,
         found,
     )
@@ -130,18 +130,31 @@ def _question(task: str, tuning: bool) -> str:
 # --- the answer ------------------------------------------------------------------------------
 
 
-def _nothing(case: Case, known: Evidence) -> tuple[str, Sentence]:
+def answer(case: Case, verdict: Verdict) -> str:
+    """The word that a headline begins with: YES, NO, UNDECIDED, NOT KNOWN; "" where tuning is no question."""
+    if verdict.choice is None:
+        reasons = list(case.dropped.values())
+        below = all("floor" in why for why in reasons)
+        return "NOT KNOWN" if not below and all("cost" in why for why in reasons) else "NO"
+    if verdict.kind == "undecided":
+        return "UNDECIDED"
+    if not any(is_tuned(c.family) for c in case.candidates):
+        return ""
+    return "YES" if is_tuned(case.candidates[verdict.choice].family) else "NO"
+
+
+def _nothing(case: Case, known: Evidence) -> Sentence:
     reasons = list(case.dropped.values())
     name = known.metric.name
     if all("floor" in why for why in reasons):
         best = max(range(len(reasons)), key=lambda i: float(case.gain_means[i]))
-        return "NO", (
+        return (
             f". Nothing reaches your floor of {known.floor} {f.clean(name)}: the best, ",
             Name(known.labels[best]),
             f", has {_quality(known, best)}.",
         )
     if all("cost" in why for why in reasons):
-        return "NOT KNOWN", (". What the strategies cost is not known, so none can be chosen.",)
+        return (". What the strategies cost is not known, so none can be chosen.",)
     words = {
         "floor": "miss your floor",
         "latency": "miss your latency ceiling",
@@ -150,20 +163,21 @@ def _nothing(case: Case, known: Evidence) -> tuple[str, Sentence]:
     }
     counts = [(sum(key in why for why in reasons), word) for key, word in words.items()]
     said = f.names([f"{n} {word}" for n, word in counts if n])
-    return "NO", (f". Nothing is left to choose: of {len(reasons)} strategies {said}.",)
+    return (f". Nothing is left to choose: of {len(reasons)} strategies {said}.",)
 
 
-def _answer(case: Case, known: Evidence, verdict: Verdict, found: Flips, at: Knobs) -> tuple[str, str]:
+def _ending(case: Case, known: Evidence, verdict: Verdict, found: Flips, at: Knobs) -> str:
+    """What follows the word: where it leans to, or the volume that it holds at."""
     assert verdict.choice is not None
     tuned = is_tuned(case.candidates[verdict.choice].family)
     if not known.tuning:
-        return ("UNDECIDED", ".") if verdict.kind == "undecided" else ("", "")
+        return "." if verdict.kind == "undecided" else ""
     if verdict.kind == "undecided":
-        return "UNDECIDED", f", leaning to {'yes' if tuned else 'no'}."
+        return f", leaning to {'yes' if tuned else 'no'}."
     turns = any(is_tuned(case.candidates[x.to].family) != tuned for x in found.volumes)
     if tuned:
-        return "YES", f", at {_volume(case, at)}." if turns else "."
-    return "NO", f", not at {_volume(case, at)}." if turns else "."
+        return f", at {_volume(case, at)}." if turns else "."
+    return f", not at {_volume(case, at)}." if turns else "."
 
 
 def _action(case: Case, known: Evidence, verdict: Verdict, at: Knobs) -> Sentence:

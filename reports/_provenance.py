@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from breakeven.harness import formats as f
 from breakeven.harness.ledger import PHASES, Amount, Ledger, Quantity
 from breakeven.harness.pricing import HERE, Pricing
+from breakeven.harness.probe import Probe
 from breakeven.harness.results import DONE, CellResult, Results
 from breakeven.reports._rows import done, not_done
 
@@ -187,6 +188,24 @@ def _card(card: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield name, f.plain(value)
 
 
+def probes(results: Results) -> list[tuple[str, Facts]]:
+    """(model, what was measured where, when and with what) of every probe that seconds come from."""
+    return [(f.clean(p.model), tuple((k, f.clean(v)) for k, v in _probe(p))) for p in results.probes]
+
+
+def _probe(probe: Probe) -> Iterator[tuple[str, str]]:
+    yield "machine", f"{probe.machine or 'not named'} ({probe.machine_name})"
+    yield "measured", f.date(probe.created)
+    yield "model", f"{probe.dtype} on {probe.device}, digest {probe.digest}"
+    yield "reads", f"{probe.reading:,.0f} tokens/s"
+    for together, rate in probe.writing.items():
+        yield f"writes, {f.plural(together, 'request')} at once", f"{rate:,.0f} tokens/s"
+    yield "trains", f"{probe.training:,.0f} tokens/s" if probe.training is not None else "not measured"
+    embeds = f"{probe.embedding:,.0f} tokens/s ({probe.embedder})" if probe.embedding is not None else ""
+    yield "embeds", embeds or "not measured"
+    yield "versions", ", ".join(f"{name} {version}" for name, version in probe.versions.items())
+
+
 def exposure(results: Results) -> list[Exposure]:
     """A line for each strategy and model of the run."""
     cards = results.info.get("models") or {}
@@ -225,28 +244,30 @@ def prices(results: Results) -> tuple[str, list[PriceUsed]]:
         )
     elif not results.info.get("price_book"):
         origin = "As they were when this report was written"
-    entries = [
-        _price(kind, name, entry)
-        for kind, named in price_book(results).items()
-        for name, entry in named.items()
-    ]
+    used = price_book(results)
+    if origin.startswith("As copied") and used != results.info["price_book"]:
+        origin += "; what the run did not ask for, as it was when this report was written"
+    entries = [_price(kind, name, entry) for kind, named in used.items() for name, entry in named.items()]
     return f.clean(origin), entries
 
 
 def price_book(results: Results) -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
     """The prices copied into the run; for a re-priced run, or one without, those that the tables look up."""
     book = results.info.get("price_book")
-    return book if book and results.prices is None else _asked_for(results)
+    if not book or results.prices is not None:
+        return _asked_for(results)
+    new = _asked_for(results)
+    return {kind: {**new.get(kind, {}), **book.get(kind, {})} for kind in dict.fromkeys((*book, *new))}
 
 
 def _asked_for(results: Results) -> dict[str, Any]:
-    """The prices that the result tables look up."""
+    """The prices that the result tables look up; the machine of a probe is in today's book."""
     pricing = Pricing(results)
     for cell in results.cells.values():
         if cell.state == DONE:
             pricing.per_1000(cell)
             pricing.one_off(cell)
-    return pricing.book.used()
+    return pricing.used()
 
 
 _UNITS = {

@@ -15,9 +15,10 @@ from breakeven.harness.evidence import text
 from breakeven.harness.families import family
 from breakeven.harness.ledger import PHASES
 from breakeven.harness.pairs import lever_pairs
+from breakeven.harness.probe import Probe
 from breakeven.harness.results import DONE, CellResult, Cost, MetricInfo, Results, Row
 from breakeven.harness.stats import Interval
-from breakeven.reports import _effects, _learning, _provenance
+from breakeven.reports import _effects, _learning, _predicted, _provenance
 from breakeven.reports._rows import best, done, reference_of, standing
 
 Facts = dict[str, Any]
@@ -92,9 +93,17 @@ def run_facts(results: Results) -> Facts:
         "currency": results.currency,
         "tasks": {name: task_facts(results, name) for name in results.tasks},
         "prices": {"as_of": _provenance.prices(results)[0], "used": _provenance.price_book(results)},
+        "probes": [_probe(p) for p in results.probes],
+        "predicted": _predicted.facts(results),
         "unknown": _provenance.unknowns(results),
         "lost": _provenance.lost(results),
     }
+
+
+def _probe(probe: Probe) -> Facts:
+    """Where the priced seconds come from, without the fitted speeds."""
+    made = probe.to_json()
+    return {k: v for k, v in made.items() if k not in ("speeds", "training_speeds")}
 
 
 def task_facts(results: Results, name: str) -> Facts:

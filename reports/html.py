@@ -15,10 +15,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from breakeven.harness import formats as f
+from breakeven.harness import probed
 from breakeven.harness.evidence import Name
+from breakeven.harness.pricing import Pricing
 from breakeven.harness.results import DONE, Results
 from breakeven.harness.wording import RULE
-from breakeven.reports import _examples, _provenance
+from breakeven.reports import _examples, _predicted, _provenance
 from breakeven.reports._rows import standing
 from breakeven.reports._view import STANDING_SIGNS, STANDING_WORDS, TaskView, view
 
@@ -42,6 +44,8 @@ def html(results: Results, *, examples: bool = True) -> str:
         asked=_asked(results),
         when=f.date(str(results.info.get("finished") or results.info.get("created") or "")[:10]),
         changed=results.changes,
+        probe=f.clean(probed.said(results.probes)) if results.probes else "",
+        latency=f.clean(f"Here {probed.latencies(results)}.") if results.probes else "",
         rule=RULE,
         description=f.clean(str(results.suite.get("description") or "")),
         priced_seconds=_priced_seconds(results),
@@ -55,6 +59,8 @@ def html(results: Results, *, examples: bool = True) -> str:
         static={t.name: list(_examples.static(results, t.name, STATIC_EXAMPLES)) for t in tasks}
         if examples
         else {},
+        predicted=_predicted.view(results),
+        predicted_quantities=_predicted.QUANTITIES,
         provenance=_provenance,
     )
 
@@ -120,9 +126,10 @@ def _priced_seconds(results: Results) -> str:
     concurrency = {p["concurrency"] for p in passes if p}
     if not concurrency:
         return ""
-    machine, used = f.clean(economics.hardware), f.share(economics.utilisation)
+    machine, used = f.clean(Pricing(results).machine_name), f.share(economics.utilisation)
+    by = f", by {f.clean(probed.said(results.probes))} as far as it knows them" if results.probes else ""
     return (
-        "Where nobody bills tokens, a request costs its seconds, "
+        f"Where nobody bills tokens, a request costs its seconds{by}, "
         f"{f.plural(max(concurrency), 'request')} at once, on {machine} used {used} of the time."
     )
 

@@ -1,13 +1,15 @@
 """Everything a run found as one JSON document, for programs.
 
 Top level: `format` ("breakeven-report/1"), `run`, `info` (run.json: versions, hardware, models), `suite`,
-`reference`, `currency`, `prices`, `unknown` and `lost` (sentences), and `tasks`, by name. A task has its
-data's facts; `verdict`: the decision in words (`text`, `basis`, lists of sentences) and numbers, strategies
-by label; `rows`: the result table as `csv` writes it; `levers`: each lever's effect by paired difference;
-`learning`: quality by training size, who overtakes whom, what more labels bring (null with one size only);
-`side_effects`: what tuning did to other tasks, before and after, as far as `breakeven transfer` measured it;
-`cells`: scores, settings, timing, training and the ledger by phase and quantity; and `examples`, each with
-its `outputs` by cell id. Unknown is null, nothing is rounded, units are in the names.
+`reference`, `currency`, `prices`, `probes` (those that priced seconds come from; latencies are always the
+run's own), `predicted` (an estimate beside what was taken, null without one), `unknown` and `lost`
+(sentences), and `tasks`, by name. A task has its data's facts; `verdict`: the decision in words (`text`,
+`basis`, lists of sentences) and numbers, strategies by label; `rows`: the result table as `csv` writes it;
+`levers`: each lever's effect by paired difference; `learning`: quality by training size, who overtakes whom,
+what more labels bring (null with one size only); `side_effects`: what tuning did to other tasks, before and
+after, as far as `breakeven transfer` measured it; `cells`: scores, settings, timing, training and the ledger
+by phase and quantity; and `examples`, each with its `outputs` by cell id. Unknown is null, nothing is
+rounded, units are in the names.
 """
 
 from __future__ import annotations

@@ -9,10 +9,13 @@ import re
 from collections.abc import Iterator, Sequence
 
 from breakeven.harness import formats as f
+from breakeven.harness import probed
 from breakeven.harness.evidence import Name, Sentence
 from breakeven.harness.results import Results
+from breakeven.reports import _predicted
 from breakeven.reports._effects import EffectsView
 from breakeven.reports._learning import LearningView
+from breakeven.reports._predicted import PredictedView
 from breakeven.reports._provenance import place
 from breakeven.reports._view import STANDING_SIGNS, RowView, TaskView, view
 
@@ -28,9 +31,40 @@ def md(results: Results, *, examples: bool = True) -> str:
         "Scores with 95 % intervals; ▲ ▼ better or worse than the reference beyond the interval of the "
         "paired difference, ○ undecided. ≈ estimated.",
         "",
+        *_priced_by_probes(results),
+        *_foreseen(_predicted.view(results)),
         f"Made with `breakeven run {_code(f'{place(results)}/suite.yaml')}`.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _priced_by_probes(results: Results) -> Iterator[str]:
+    """Where priced seconds come from, if not from the run."""
+    if results.probes:
+        yield escaped(
+            f"Priced with the seconds of {probed.said(results.probes)}; {probed.latencies(results)}."
+        )
+        yield ""
+
+
+def _foreseen(found: PredictedView | None) -> Iterator[str]:
+    """An estimate beside what the run took, if there is one."""
+    if found is None:
+        return
+    yield "## Predicted against actual"
+    yield ""
+    yield f"{escaped(found.made)} Predicted → actual (ratio)."
+    yield ""
+    if found.lines:
+        yield _line(["Task", "Strategy", "Cells", *(q.capitalize() for q in _predicted.QUANTITIES)])
+        yield "|---|---|" + "--:|" * (1 + len(_predicted.QUANTITIES))
+        for line in found.lines:
+            who = [escaped(line.task), escaped(line.strategy)] if line.task else ["**the whole run**", ""]
+            yield _line([*who, str(line.cells), *(f"{a} → {b} ({ratio})" for a, b, ratio in line.amounts)])
+        yield ""
+    yield from (f"- {escaped(note)}" for note in found.notes)
+    if found.notes:
+        yield ""
 
 
 def _task(t: TaskView) -> Iterator[str]:

@@ -99,8 +99,11 @@ def test_examples_are_paired_by_id_not_by_place(a: Path, tmp_path: Path) -> None
 
 def test_only_examples_of_both_runs_count(a: Path, tmp_path: Path) -> None:
     b = run(tmp_path / "b")
-    for name in ("tasks/support_intents/test", "cells/support_intents--lora--s0/predictions"):
-        edit_rows(b / f"{name}.jsonl", lambda rows: rows[8:])
+    for file in (
+        b / "tasks/support_intents/test.jsonl",
+        *b.glob("cells/support_intents--*/predictions.jsonl"),
+    ):
+        edit_rows(file, lambda rows: rows[8:])
     found = row(compared(a, b), "lora")
     assert (found.shared, found.quality.difference) == (40, 0.0)
     table = next(r for r in results.load(a).tables["support_intents"] if r.label == "lora")
@@ -148,8 +151,11 @@ def test_a_metric_that_is_no_mean_is_not_taken_of_a_part(a: Path, tmp_path: Path
     as_macro(a, None)
     as_macro(b, None)
     assert "no common resamples" in row(compared(a, b), "lora").notes[0]
-    for name in ("tasks/support_intents/test", "cells/support_intents--lora--s0/predictions"):
-        edit_rows(b / f"{name}.jsonl", lambda rows: rows[8:])
+    for file in (
+        b / "tasks/support_intents/test.jsonl",
+        *b.glob("cells/support_intents--*/predictions.jsonl"),
+    ):
+        edit_rows(file, lambda rows: rows[8:])
     found = row(compared(a, b), "lora")
     assert (found.quality, "40 shared examples alone" in found.notes[0]) == (Change(), True)
 

@@ -57,12 +57,21 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run, and stop.")] = False,
     keep_prompts: Annotated[bool, typer.Option("--keep-prompts", help="Store each rendered prompt.")] = False,
     prices: Annotated[OptionalPath, typer.Option(help="YAML of your own prices, laid over ours.")] = None,
+    estimate: Annotated[
+        OptionalPath,
+        typer.Option(
+            help="File of `breakeven estimate --save`: kept with the run, whose reports set it beside "
+            "what was taken."
+        ),
+    ] = None,
 ) -> None:
     """Fit and score every strategy of a SUITE on the same examples, and write the report."""
     from breakeven.harness.cli.run import run as command
 
     raise typer.Exit(
-        command(suite, resume, name or None, out, only, limit, change, dry_run, keep_prompts, prices)
+        command(
+            suite, resume, name or None, out, only, limit, change, dry_run, keep_prompts, prices, estimate
+        )
     )
 
 
@@ -123,11 +132,22 @@ def report(
             "gpu_hour=1.8, api_price=0.5 (a factor), people.hourly_rate=90. Nothing is run again.",
         ),
     ] = [],  # noqa: B006
+    probe: Annotated[
+        list[Path],
+        typer.Option(
+            help="File of `breakeven probe`, made on the machine to be priced: its speeds take the place of "
+            "the run's. Repeatable, for several models."
+        ),
+    ] = [],  # noqa: B006
+    estimate: Annotated[
+        OptionalPath,
+        typer.Option(help="File of `breakeven estimate --save`, set beside what the run took."),
+    ] = None,
 ) -> None:
     """Write the report of a finished (or unfinished) run."""
     from breakeven.harness.cli.report import report as command
 
-    command(folder, format, output, not no_examples, prices, change)
+    command(folder, format, output, not no_examples, prices, change, probe, estimate)
 
 
 @app.command()
@@ -192,11 +212,14 @@ def compare(
         OptionalFloat,
         typer.Option(help="Exit code 1 if 1,000 requests cost more by this share: 0.10.", min=0),
     ] = None,
+    same_verdict: Annotated[
+        bool, typer.Option("--same-verdict", help="Exit code 1 if a task's verdict changes.")
+    ] = False,
 ) -> None:
-    """Show what changed from one run to another in quality, cost and latency, and why."""
+    """Show what changed from one run to another in quality, cost, latency and verdict, and why."""
     from breakeven.harness.cli.compare import compare as command
 
-    raise typer.Exit(command(before, after, format, max_quality_drop, max_cost_rise))
+    raise typer.Exit(command(before, after, format, max_quality_drop, max_cost_rise, same_verdict))
 
 
 @app.command("list")

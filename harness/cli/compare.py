@@ -16,7 +16,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from breakeven.harness import formats as f
 from breakeven.harness import results
+from breakeven.harness._verdicts import BY_WORDS, Decided
 from breakeven.harness.cli.tables import money
 from breakeven.harness.comparing import Change, Comparison, Limits, RowComparison, TaskComparison
 from breakeven.harness.comparing import compare as compared
@@ -24,11 +26,18 @@ from breakeven.harness.errors import UserError
 from breakeven.harness.results import Cost, Row
 
 FORMAT = "breakeven-compare/1"
+#: Inputs that are named beside a verdict that changed.
+NAMED = 8
 COLUMNS = ("quality", "change (95 %)", "per 1,000", "one-off", "p95 s")
 
 
 def compare(
-    before: Path, after: Path, format: str, quality_drop: float | None, cost_rise: float | None
+    before: Path,
+    after: Path,
+    format: str,
+    quality_drop: float | None,
+    cost_rise: float | None,
+    verdict: bool = False,
 ) -> int:
     """Print what changed; the exit code is 1 when a threshold is passed."""
     writers = {"text": text, "md": markdown, "json": as_json}
@@ -36,7 +45,7 @@ def compare(
         raise UserError(
             f"there is no format '{format}'", field="--format", hint=f"one of {', '.join(writers)}"
         )
-    found = compared(results.load(before), results.load(after), Limits(quality_drop, cost_rise))
+    found = compared(results.load(before), results.load(after), Limits(quality_drop, cost_rise, verdict))
     print(writers[format](found).rstrip("\n"))
     return 1 if found.crossed else 0
 
@@ -122,6 +131,35 @@ def _only(found: Comparison) -> Iterator[str]:
             yield f"only in {run.name}: {', '.join(found.only_in[side])}"
 
 
+def _decided(found: Decided | None) -> str:
+    """`UNDECIDED, leaning to lora, sure in 71.2 % of draws`."""
+    if found is None:
+        return "no result"
+    if found.choice is None:
+        return f"{found.answer}, nothing is left to choose"
+    word = {"undecided": "ahead is", "stay": "stay with", "choose": "take", "nothing": ""}[found.kind]
+    said = f"{word} {found.choice}, right in {f.percent(found.confidence)} of draws"
+    return f"{found.answer}, {said}" if found.answer else said
+
+
+def _verdicts(task: TaskComparison) -> list[str]:
+    """The verdict of both runs in a line; if it changed, what turned it and which inputs differ in others."""
+    v = task.verdict
+    if not v.changed:
+        now = "" if v.before == v.after else f"; before, in {_confidence(v.before)}"
+        return [f"verdict: same: {_decided(v.after)}{now}"]
+    lines = [f"verdict: changed: {_decided(v.before)} → {_decided(v.after)}"]
+    if v.by:
+        lines.append(f"why: {BY_WORDS[v.by]}")
+    more = [f"{len(v.why) - NAMED} more, listed with the runs and strategies"] if len(v.why) > NAMED else []
+    differs = "; ".join([*v.why[:NAMED], *more])
+    return [*lines, f"inputs that differ: {differs or 'none on record; seconds were measured anew'}"]
+
+
+def _confidence(found: Decided | None) -> str:
+    return f.percent(found.confidence) if found is not None else "no result"
+
+
 def _verdict(found: Comparison) -> list[str]:
     """What the thresholds say; nothing where none was given."""
     limits = found.limits
@@ -130,6 +168,7 @@ def _verdict(found: Comparison) -> list[str]:
         if limits.quality_drop is not None
         else "",
         f"cost may rise by {limits.cost_rise:.0%}" if limits.cost_rise is not None else "",
+        "no verdict may change" if limits.verdict else "",
     ]
     if not any(asked):
         return []
@@ -140,6 +179,7 @@ def _grouped(found: Comparison) -> list[str]:
     """Thresholds passed, the strategies of a task that pass one in the same way together."""
     lines = []
     for task in found.tasks:
+        lines += [f"{task.name}: {said}" for said in task.crossed]
         by_sentence: dict[str, list[str]] = {}
         for row in task.rows:
             for sentence in row.crossed:
@@ -166,6 +206,8 @@ def text(found: Comparison) -> str:
         say(f"\n{task.name}: {task.metric} on {task.shared} shared test examples", "bold")
         for line in task.why:
             say(f"  {line}")
+        for n, line in enumerate(_verdicts(task)):
+            say(f"  {line}", "" if n else "bold")
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
         table.add_column("strategy", no_wrap=True)
         for column in COLUMNS:
@@ -208,8 +250,11 @@ def _markdown_task(task: TaskComparison) -> Iterator[str]:
     yield ""
     yield f"{_escaped(task.metric)} on {task.shared} shared test examples."
     yield ""
-    if task.why:
-        yield from (f"- {_escaped(line)}" for line in task.why)
+    first, *reasons_of_it = _verdicts(task)
+    yield f"**{_escaped(first)}**"
+    yield ""
+    if task.why or reasons_of_it:
+        yield from (f"- {_escaped(line)}" for line in dict.fromkeys((*task.why, *reasons_of_it)))
         yield ""
     yield f"| strategy | {' | '.join(COLUMNS)} |"
     yield "|---|" + "--:|" * len(COLUMNS)
@@ -237,6 +282,14 @@ def as_json(found: Comparison) -> str:
                 "metric": task.metric,
                 "shared_examples": task.shared,
                 "why": list(task.why),
+                "verdict": {
+                    "changed": task.verdict.changed,
+                    "before": asdict(task.verdict.before) if task.verdict.before else None,
+                    "after": asdict(task.verdict.after) if task.verdict.after else None,
+                    "turned_by": task.verdict.by or None,
+                    "why": list(task.verdict.why),
+                },
+                "crossed": list(task.crossed),
                 "rows": [_facts(row) for row in task.rows],
             }
             for task in found.tasks

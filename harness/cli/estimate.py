@@ -16,6 +16,7 @@ from breakeven.harness import run as runs
 from breakeven.harness.errors import UserError
 from breakeven.harness.estimate import Estimate, Totals
 from breakeven.harness.estimate import estimate as made
+from breakeven.harness.formats import minutes
 
 #: Cheaper plans shown.
 SHOWN = 10
@@ -109,12 +110,6 @@ def _lines(found: Estimate) -> list[str]:
 
 def _hours(found: Estimate, seconds: float) -> float | None:
     return None if found.machine_hour is None else seconds / 3600 * found.machine_hour
-
-
-def minutes(seconds: float) -> str:
-    """Minutes with as many digits as are worth reading."""
-    value = seconds / 60
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 0.1 else "<0.1" if value else "0"
 
 
 def money(value: float | None) -> str:

@@ -18,9 +18,11 @@ def report(
     examples: bool,
     prices: Path | None,
     changes: Sequence[str] = (),
+    probes: Sequence[Path] = (),
+    estimate: Path | None = None,
 ) -> None:
     """Write the report; `output` "-" prints it, None puts it into the run folder."""
-    found = results.load(folder, prices, changes)
+    found = results.load(folder, prices, changes, probes, estimate)
     path = write(found, format, output, examples=examples)
     if path is not None:
         print(path)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import signal
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
-from breakeven.harness import plan, progress, suite
+from breakeven.harness import plan, predicted, progress, suite
 from breakeven.harness import run as runs
 from breakeven.harness.errors import UserError
 from breakeven.harness.suite import Suite
@@ -26,6 +27,7 @@ def run(
     dry_run: bool,
     keep_prompts: bool,
     prices: Path | None,
+    estimate: Path | None = None,
 ) -> int:
     """Returns the exit code; see `breakeven.harness.cli`."""
     console = Console()
@@ -33,6 +35,12 @@ def run(
         raise UserError("say which suite to run", hint="see `breakeven list suites`, or give a YAML file")
     if resume is not None and (suite_name or changes or name):
         raise UserError("--resume continues a run as it was; it takes no suite, --set or --name")
+    if resume is not None and estimate is not None:
+        raise UserError(
+            "an estimate is kept with a new run; a resumed one takes none",
+            field="--estimate",
+            hint=f"show it with: breakeven report {resume} --estimate {estimate}",
+        )
     if resume is not None and dry_run:
         raise UserError(
             "--dry-run shows what a new run would do; it takes no --resume",
@@ -49,6 +57,8 @@ def run(
         chosen = None
     else:
         chosen = suite.load(suite.find(suite_name), changes)
+        if estimate is not None:
+            options = replace(options, estimate=predicted.load(estimate, chosen.suite))
         if dry_run:
             return _dry_run(console, chosen, options)
         folder = runs.new_folder(out, chosen, name)
@@ -99,6 +109,8 @@ def _finish(console: Console, folder: Path, outcome: runs.Outcome) -> None:
 
     found = results.load(folder)
     print_tables(console, found)
+    if (compared := predicted.beside(found)) is not None:
+        console.print(f"\n{compared.line()}", markup=False, highlight=False, soft_wrap=True)
     path = write(found, "html", None, examples=True)
     console.print(f"report: {path}", markup=False, highlight=False, soft_wrap=True)
     unfinished = [c for c, s in outcome.states.items() if s in ("failed", "stopped", "pending", "waiting")]
