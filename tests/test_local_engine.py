@@ -252,8 +252,50 @@ def test_a_choices_score_equals_a_plain_pass_over_prompt_and_choice(
 
 
 def test_full_attention_models_read_the_prompt_of_choices_once(folders: dict[str, Path]) -> None:
-    packed = {s: local(str(folders[s]), **EXACT)._packed for s in SHAPES}
-    assert packed == {"llama": True, "gpt2": True, "mistral": False}
+    trees = {s: local(str(folders[s]), **EXACT)._trees for s in SHAPES}
+    assert trees == {"llama": True, "gpt2": True, "mistral": False}
+
+
+@pytest.mark.parametrize("shape", ["llama", "gpt2", "mistral"])
+def test_choices_of_a_batch_score_as_each_request_does_by_hand(folders: dict[str, Path], shape: str) -> None:
+    engine = local(str(folders[shape]), **EXACT)
+    few, many = ("refund", "refund not received"), CHOICES
+    requests = [
+        ask("a", choices=many),
+        ask("b", "why?", choices=few),
+        ask("c", f"{WORDS} indeed", choices=("",)),
+    ]
+    found = answers(engine, *requests)
+    for r in requests:
+        by_itself = [by_hand(folders[shape], engine, r, c) for c in r.choices or ()]
+        assert found[r.id].choice_logprobs == pytest.approx(by_itself, abs=1e-4)
+
+
+def test_a_batch_of_choices_takes_one_pass_in_which_shared_beginnings_are_read_once(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = [ask(f"{n}", choices=("lost card", "lost cash")) for n in range(3)]
+    answers(engine, *requests)
+    read: list[torch.Size] = []
+    forward = engine._shared.base.forward
+
+    def counting(**inputs: Any) -> Any:
+        read.append(inputs["input_ids"].shape)
+        return forward(**inputs)
+
+    monkeypatch.setattr(engine._shared.base, "forward", counting)
+    answers(engine.unshared(), *requests)
+    tree = len("lost ca") + len("rd") + len("sh")
+    assert [tuple(shape) for shape in read] == [(3, engine.count_tokens(requests[0]) + tree)]
+
+
+def test_batches_of_choices_keep_within_the_tokens_of_a_pass(folders: dict[str, Path]) -> None:
+    small = local(str(folders["llama"]), **{**EXACT, "batch_tokens": 150})
+    large = local(str(folders["llama"]), **EXACT)
+    requests = [ask(f"{n}", choices=CHOICES) for n in range(4)]
+    at_once = answers(large, *requests)
+    for id, found in answers(small, *requests).items():
+        assert found.choice_logprobs == pytest.approx(at_once[id].choice_logprobs, abs=1e-4)
 
 
 def test_many_choices_in_several_passes_score_the_same(
@@ -261,7 +303,7 @@ def test_many_choices_in_several_passes_score_the_same(
 ) -> None:
     request = ask("r", choices=CHOICES)
     at_once = answers(engine, request)["r"].choice_logprobs
-    monkeypatch.setattr(_choices, "PACKED_TOKENS", 12)
+    monkeypatch.setattr(_choices, "TREE_TOKENS", 12)
     assert answers(engine, request)["r"].choice_logprobs == pytest.approx(at_once, abs=1e-4)
 
 

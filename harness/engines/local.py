@@ -8,8 +8,8 @@ count. The token that ends an answer is not counted as output: providers bill it
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -254,9 +254,8 @@ class LocalEngine:
                 rows, self._forward, config, self._base._tokens, device, self._shared_prefixes
             )
         scored = [i for i, request in enumerate(requests) if request.choices is not None]
-        begins = _prefix.length([prompts[i] for i in scored]) if self._shared_prefixes is not None else 0
-        for i in scored:
-            yield self._scored(requests[i], prompts[i], begins)
+        if scored:
+            yield from self._scored([requests[i] for i in scored], [prompts[i] for i in scored])
 
     @property
     def _shared_prefixes(self) -> Prefixes | None:
@@ -277,28 +276,40 @@ class LocalEngine:
             random=_decoding.generator_for(request) if request.temperature > 0 else None,
         )
 
-    def _scored(self, request: Request, prompt: list[int], begins: int) -> Completion:
-        """The choices' scores; the first `begins` tokens are read once for all prompts that have them."""
-        assert request.choices is not None
-        packed = self._base._packed
-        prefixes = self._shared_prefixes if packed and begins else None
+    def _scored(self, requests: Sequence[Request], prompts: Sequence[list[int]]) -> Iterator[Completion]:
+        """The choices' scores of all requests, whose shared beginning is read once."""
+        trees, config, device = self._base._trees, self._shared.base.config, self._base._device
         start = time.perf_counter()
-        choices = [self._base._tokens.answer(choice) for choice in request.choices]
+        answer = lru_cache(maxsize=None)(self._base._tokens.answer)
+        choices = [[answer(choice) for choice in request.choices or ()] for request in requests]
+        if trees:
+            read, most = self._beginning(prompts), self._batch_tokens
+            scores = _choices.score(prompts, choices, self._forward, config, device, read, most)
+        else:
+            scores = _choices.plain(prompts, choices, self._forward, device)
+        share = (time.perf_counter() - start) / len(requests)
+        for request, prompt, of, found in zip(requests, prompts, choices, scores, strict=True):
+            assert request.choices is not None
+            yield Completion(
+                id=request.id,
+                text=request.choices[max(range(len(found)), key=found.__getitem__)],
+                finish_reason="choices",
+                usage=Usage(input_tokens=len(prompt) + sum(len(choice) - 1 for choice in of)),
+                seconds=share,
+                choice_logprobs=tuple(found),
+            )
+
+    def _beginning(self, prompts: Sequence[list[int]]) -> Callable[[int], Any] | None:
+        """Makes caches that hold what all prompts begin with; None where they share nothing."""
+        prefixes = self._shared_prefixes
+        begins = _prefix.length(prompts) if prefixes is not None else 0
+        if prefixes is None or not begins:
+            return None
         config, device = self._shared.base.config, self._base._device
-        read = prefixes.cache(prompt[:begins], 1, self._forward, config, device) if prefixes else None
-        scores = _choices.score(prompt, choices, self._forward, config, device, packed, read)
-        best = max(range(len(scores)), key=scores.__getitem__)
-        return Completion(
-            id=request.id,
-            text=request.choices[best],
-            finish_reason="choices",
-            usage=Usage(input_tokens=len(prompt) + sum(len(choice) - 1 for choice in choices)),
-            seconds=time.perf_counter() - start,
-            choice_logprobs=tuple(scores),
-        )
+        return lambda rows: prefixes.cache(prompts[0][:begins], rows, self._forward, config, device)
 
     @cached_property
-    def _packed(self) -> bool:
+    def _trees(self) -> bool:
         tolerance = 1e-4 if self._dtype == "float32" else 0.05  # nats per token
         forward = self.adapt(None)._forward
-        return _choices.takes_packed_rows(forward, self._shared.base.config, self._device, tolerance)
+        return _choices.takes_trees(forward, self._shared.base.config, self._device, tolerance)
