@@ -14,7 +14,7 @@ import argparse
 import json
 import platform
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +30,7 @@ Floats = npt.NDArray[np.float64]
 
 SIZES = (100, 400, 1000)
 MARGIN = 0.02
+RULES = {True: "net benefit", False: "cheapest within the margin"}
 FREE = Ownership("free", (), Bill(), Bill(), Bill(), Bill())
 
 
@@ -98,6 +99,10 @@ class Tally:
     covered: int = 0
     too_good: float = 0.0
     corrected: float = 0.0
+
+    def __add__(self, other: Tally) -> Tally:
+        mine, theirs = asdict(self), asdict(other)
+        return Tally(**{k: mine[k] + theirs[k] for k in mine})
 
 
 def study(
@@ -172,17 +177,23 @@ def lines(populations: Sequence[Population], repetitions: int) -> Iterator[str]:
     )
     yield "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
     for population in populations:
+        whole = Tally()
         for value in (True, False):
             for size in SIZES:
                 rng = np.random.default_rng([size, value])
-                t = study(population, size, repetitions, rng, value)
-                share = f"{t.detected / t.detectable:.1%} of {t.detectable}" if t.detectable else "none was"
-                yield (
-                    f"| {population.name} | {'net benefit' if value else 'cheapest within the margin'} "
-                    f"| {size:,} | {t.decided / t.verdicts:.1%} | {t.wrong / t.verdicts:.1%} | {share} "
-                    f"| {t.covered / t.intervals:.1%} | {100 * t.too_good / t.verdicts:+.2f} points "
-                    f"| {100 * t.corrected / t.verdicts:+.2f} points |"
-                )
+                found = study(population, size, repetitions, rng, value)
+                whole += found
+                yield line(population.name, RULES[value], f"{size:,}", found)
+        yield line(population.name, "both", "all", whole)
+
+
+def line(name: str, rule: str, size: str, t: Tally) -> str:
+    share = f"{t.detected / t.detectable:.1%} of {t.detectable}" if t.detectable else "none was"
+    return (
+        f"| {name} | {rule} | {size} | {t.decided / t.verdicts:.1%} | {t.wrong / t.verdicts:.1%} | {share} "
+        f"| {t.covered / t.intervals:.1%} | {100 * t.too_good / t.verdicts:+.2f} points "
+        f"| {100 * t.corrected / t.verdicts:+.2f} points |"
+    )
 
 
 def main() -> None:
