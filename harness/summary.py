@@ -30,9 +30,12 @@ def table(results: Results, task_name: str) -> tuple[Row, ...]:
     task = results.tasks[task_name]
     pricing = Pricing(results)
     rows = [_row(results, task, key, cells, _label(key, groups), pricing) for key, cells in groups.items()]
-    reference = next((r for r in rows if r.is_reference and r.quality is not None), None)
+    # of several training sizes the largest is what would be in service
+    known = [r for r in rows if r.is_reference and r.quality is not None]
+    reference = max(known, key=lambda r: r.train_size, default=None)
     if reference is None:
         return tuple(rows)
+    rows = [r if r is reference else replace(r, is_reference=False) for r in rows]
     return adjusted([_compared(r, reference, task) for r in rows])
 
 

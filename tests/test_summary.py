@@ -72,6 +72,14 @@ def test_what_is_in_service_today_is_the_reference(run: Path) -> None:
     assert found["zero-shot"].difference is not None
 
 
+def test_of_several_training_sizes_the_largest_of_the_reference_is_compared_with(tmp_path: Path) -> None:
+    grown = write_run(tmp_path / "r", tasks=(TASK,), train_sizes=(20, 80), failing=False)
+    found = load(grown, None, ["incumbent=few-shot-similar"]).tables[TASK]
+    assert [r.label for r in found if r.is_reference] == ["few-shot-similar n=80"]
+    small = next(r for r in found if r.label == "few-shot-similar n=20")
+    assert small.difference is not None
+
+
 def test_p_is_adjusted_for_all_comparisons_of_the_task(run: Path) -> None:
     ps = sorted((row.p, row.p_adjusted) for row in rows(run).values() if row.p is not None)
     smallest, largest = ps[0], ps[-1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -18,9 +19,15 @@ def transfer(folder: Path, examples: int) -> None:
     runs.offline_by_default()
     console = Console()
     effects = measure(folder, examples, lambda text: console.print(text, markup=False, highlight=False))
-    table = Table("adapter", "asked", "metric", "examples", "before", "after", "difference (95 %)")
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for column in ("adapter", "asked", "metric"):
+        table.add_column(column, overflow="fold")
+    for column in ("examples", "before", "after", "difference (95 %)"):
+        table.add_column(column, justify="right", no_wrap=True)
+    several = len({e.train_size for e in effects}) > 1
     for e in effects:
-        table.add_row(f"{e.strategy} of {e.own}", e.on, e.metric, str(len(e.before)), *said(e))
+        size = f" n={e.train_size}" if several else ""
+        table.add_row(f"{e.strategy}{size} of {e.own}", e.on, e.metric, str(len(e.before)), *said(e))
     console.print(table)
 
 
