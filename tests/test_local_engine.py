@@ -212,6 +212,16 @@ def test_a_plan_holds_every_request_once_in_batches_of_similar_length(engine: Lo
     assert all((max(batch) + 12) * len(batch) <= 600 for batch in sizes)
 
 
+def test_what_all_prompts_begin_with_leaves_room_for_more_of_them_in_a_batch(engine: LocalEngine) -> None:
+    requests = [ask(f"r{n}", f"{WORDS * 3} number {n:02}") for n in range(20)]
+    small = local(engine.model, **EXACT, batch_tokens=600)
+    shared, whole = small.plan(requests), small.unshared().plan(requests)
+    assert len(shared) < len(whole)
+    size = engine.count_tokens(requests[0]) + 12
+    assert max(map(len, whole)) == 600 // size
+    assert max(map(len, shared)) < 4 * 600 // size
+
+
 def test_a_plan_is_the_same_every_time(engine: LocalEngine) -> None:
     requests = [ask(f"r{n}", "x" * (n % 3)) for n in range(20)]
     assert engine.plan(requests) == engine.plan(list(requests))

@@ -35,6 +35,17 @@ def answered(model: str, requests: Sequence[Request]) -> tuple[dict[str, Complet
 
 
 def choices(model: str, items: Sequence[Item]) -> dict[str, Any]:
+    """Scores as lm-evaluation-harness defines them: without the end token, which a run's own scores hold."""
+    tokens = engine(model)._base._tokens
+    with_end = tokens.answer
+    tokens.answer = lambda text: with_end(text)[:-1]  # type: ignore[method-assign]
+    try:
+        return _choices(model, items)
+    finally:
+        tokens.answer = with_end  # type: ignore[method-assign]
+
+
+def _choices(model: str, items: Sequence[Item]) -> dict[str, Any]:
     requests = [Request(str(i), text=x["prompt"], choices=tuple(x["choices"])) for i, x in enumerate(items)]
     found, seconds = answered(model, requests)
     picked = [found[str(i)].text for i in range(len(items))]

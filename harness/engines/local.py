@@ -179,12 +179,19 @@ class LocalEngine:
     def plan(self, requests: Sequence[Request], concurrency: int | None = None) -> list[list[Request]]:
         """Batches of similar length, longest first; each at most `batch_tokens` padded tokens.
 
-        The same requests give the same plan. Choices and generation are never mixed in a batch.
+        What all prompts to be answered begin with is read once, so it counts for a quarter only: its keys and
+        values still take memory for each row. The same requests give the same plan. Choices and generation
+        are never mixed in a batch.
 
         Raises:
             UserError: a request is longer than the model's context.
         """
-        sized = [(*self._size(request), position) for position, request in enumerate(requests)]
+        prompts = [self._checked_prompt(request) for request in requests]
+        sized = [
+            (*self._size(r, p), position)
+            for position, (r, p) in enumerate(zip(requests, prompts, strict=True))
+        ]
+        begins = self._begin_alike([p for r, p in zip(requests, prompts, strict=True) if r.choices is None])
         order = sorted(sized, key=lambda s: (s[0], -(s[1] + s[2]), s[3]))
         batches: list[list[Request]] = []
         prompt = new = 0
@@ -192,12 +199,25 @@ class LocalEngine:
         for scores, prompt_tokens, new_tokens, position in order:
             rows = len(batches[-1]) + 1 if batches else 1
             prompt, new = max(prompt, prompt_tokens), max(new, new_tokens)
-            full = (prompt + new) * rows > self._batch_tokens or rows > (concurrency or rows)
+            read = prompt + new - (0 if scores else begins * 3 // 4)
+            full = read * rows > self._batch_tokens or rows > (concurrency or rows)
             if not batches or scores != scored or full:
                 batches.append([])
                 prompt, new, scored = prompt_tokens, new_tokens, scores
             batches[-1].append(requests[position])
         return batches
+
+    def _begin_alike(self, prompts: Sequence[list[int]]) -> int:
+        """Tokens that all prompts begin with and that are read once."""
+        shares = self._settings["share_prefixes"] and _prefix.possible(self._base._config)
+        return _prefix.length(prompts) if shares else 0
+
+    @cached_property
+    def _config(self) -> Any:
+        """The model's configuration; loads no weights."""
+        from transformers import AutoConfig
+
+        return AutoConfig.from_pretrained(self._base._folder)
 
     @property
     def _batch_tokens(self) -> int:
@@ -206,16 +226,15 @@ class LocalEngine:
 
     def batch_bytes(self, requests: Sequence[Request]) -> int:
         """Bytes that answering a batch takes on top of the weights; loads them."""
-        sizes = [self._size(request) for request in requests]
+        sizes = [self._size(request, self._checked_prompt(request)) for request in requests]
         longest, new = max(prompt for _, prompt, _ in sizes), max(new for _, _, new in sizes)
         return self._shared.batch_bytes(len(sizes), longest, new)
 
-    def _size(self, request: Request) -> tuple[bool, int, int]:
+    def _size(self, request: Request, prompt: list[int]) -> tuple[bool, int, int]:
         """(scores choices?, prompt tokens, tokens that come on top)."""
-        prompt = len(self._checked_prompt(request))
         if request.choices is None:
-            return False, prompt, min(request.max_tokens, self._context - prompt)
-        return True, prompt, sum(len(self._base._tokens.answer(choice)) for choice in request.choices)
+            return False, len(prompt), min(request.max_tokens, self._context - len(prompt))
+        return True, len(prompt), sum(len(self._base._tokens.answer(choice)) for choice in request.choices)
 
     def _checked_prompt(self, request: Request) -> list[int]:
         tokens = self._base._tokens
