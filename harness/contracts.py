@@ -505,8 +505,9 @@ class Trainer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """What decides how long training takes: `padded` is rows x width summed over all passes, padding
-    included; `squared` is rows x width x width. `seconds` is their wall time where they were run.
+    """What decides how long training takes: `padded` are the tokens computed in all passes, padding included
+    and shared beginnings once; `squared` the pairs of them in attention. `seconds` is their wall time where
+    they were run.
     """
 
     count: int

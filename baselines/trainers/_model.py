@@ -9,7 +9,7 @@ import json
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,17 @@ from safetensors.torch import save
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from breakeven.baselines._tuning import pairs_digest, weight_makers
-from breakeven.baselines.trainers._examples import Batch
+from breakeven.baselines.trainers._examples import Batch, Tokens
+from breakeven.baselines.trainers._layout import Costs, Layout, in_one_row, in_rows, is_one_row
 from breakeven.baselines.trainers._settings import Settings
-from breakeven.harness import store
+from breakeven.harness import attention, store
 from breakeven.harness.contracts import TrainingPair, TrainingResult, Tunable
 from breakeven.harness.errors import UserError
 
 #: Widest row for which a CPU computes attention faster by plain matrix products than by its flash kernel.
 PLAIN_ATTENTION = 128
+#: Two examples of a few tokens, with a beginning in common, to try a model on.
+TRIAL = (Tokens((1, 2, 3, 4), (5, 6)), Tokens((1, 2, 7), (3, 6, 2)))
 
 
 @contextmanager
@@ -83,27 +86,21 @@ class Forward:
         self.arithmetic = "bfloat16, adapter in float32" if self.half else "float32"
         self.vocabulary = 0
         self.answers_only = self._can_project_selected()
+        self.costs = costs_of(tunable.model)
+        if self.costs.one_row and not self._takes_one_row():
+            self.costs = replace(self.costs, one_row=False)
 
     def loss(self, part: Batch) -> torch.Tensor:
-        """Cross-entropy summed over the answer tokens of a few examples, end tokens included.
-
-        Rows are padded on the right, where causal attention of the real tokens never looks.
-        """
-        shape = len(part), max(map(len, part))
-        ids = torch.full(shape, self.pad_id)
-        real = torch.zeros(shape, dtype=torch.long)
-        predicts = torch.zeros(shape, dtype=torch.bool)  # positions whose next token is one of the answer
-        for row, example in enumerate(part):
-            ids[row, : len(example)] = torch.tensor([*example.prompt, *example.answer])
-            real[row, : len(example)] = 1
-            predicts[row, len(example.prompt) - 1 : len(example) - 1] = True
-        labels = ids[:, 1:][predicts[:, :-1]]
+        """Cross-entropy summed over the answer tokens of a few examples, end tokens included."""
+        one_row = is_one_row(part, self.costs)
+        found = in_one_row(part) if one_row else in_rows(part, self.pad_id)
         ends = torch.tensor([len(example.answer) for example in part]).cumsum(0) - 1
-        if not bool((labels[ends] == self.end_id).all()):
+        if not bool((found.labels[ends] == self.end_id).all()):
             raise AssertionError("the end token is not trained: the tuned model would never stop")
-        logits = self._logits(ids, real, predicts)
+        logits = self._logits(found)
         self.vocabulary = logits.shape[-1]
-        return torch.nn.functional.cross_entropy(logits.float(), labels.to(self.device), reduction="sum")
+        labels = found.labels.to(self.device)
+        return torch.nn.functional.cross_entropy(logits.float(), labels, reduction="sum")
 
     def memory(self) -> int:
         """Bytes held now: by tensors on a GPU, by this process otherwise."""
@@ -111,14 +108,20 @@ class Forward:
             return torch.cuda.memory_allocated(self.device)
         return int(psutil.Process().memory_info().rss)
 
-    def _logits(self, ids: torch.Tensor, real: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-        """(number of `wanted` positions, vocabulary), row by row."""
-        wanted = wanted.to(self.device)
-        only: dict[str, Any] = {"logits_to_keep": wanted} if self.answers_only else {}
+    def _logits(self, layout: Layout) -> torch.Tensor:
+        """(positions that predict, vocabulary), row by row."""
+        wanted = layout.predicts.to(self.device)
+        more: dict[str, Any] = {"logits_to_keep": wanted} if self.answers_only else {}
+        if layout.places is not None:
+            more["position_ids"] = layout.places.to(self.device)
+        mask = layout.real if layout.sees is None else layout.sees
         half = torch.autocast(self.device.type, torch.bfloat16, enabled=self.half)
-        with self._attention(ids.shape[1]), half:
+        with self._attention(layout.ids.shape[1]), half:
             logits: torch.Tensor = self.model(
-                input_ids=ids.to(self.device), attention_mask=real.to(self.device), use_cache=False, **only
+                input_ids=layout.ids.to(self.device),
+                attention_mask=mask.to(self.device),
+                use_cache=False,
+                **more,
             ).logits
         return logits if self.answers_only else logits[wanted]
 
@@ -131,26 +134,52 @@ class Forward:
 
         The models of transformers take a mask as `logits_to_keep`; others project every token.
         """
-        ids = torch.arange(8).view(2, 4)
-        wanted = torch.tensor([[False, True, True, False], [False, False, True, False]])
+        rows = in_rows(TRIAL, self.pad_id)
+        self.answers_only = False
+        with self._trying():
+            full = self._logits(rows)
+        self.answers_only = True
+        try:
+            with self._trying():
+                return _alike(self._logits(rows), full)
+        except (TypeError, IndexError, ValueError, RuntimeError):
+            return False
+
+    def _takes_one_row(self) -> bool:
+        """Whether the model gives the same logits for examples in one row, tried on a few tokens."""
+        try:
+            with self._trying():
+                return _alike(self._logits(in_one_row(TRIAL)), self._logits(in_rows(TRIAL, self.pad_id)))
+        except (TypeError, IndexError, ValueError, RuntimeError):
+            return False
+
+    @contextmanager
+    def _trying(self) -> Iterator[None]:
         training = self.model.training
         self.model.eval()
         try:
             with torch.no_grad():
-                self.answers_only = False
-                full = self._logits(ids, torch.ones_like(ids), wanted)
-                self.answers_only = True
-                some = self._logits(ids, torch.ones_like(ids), wanted)
-        except (TypeError, IndexError, ValueError, RuntimeError):
-            if not self.answers_only:  # not even the plain call works
-                raise
-            return False
+                yield
         finally:
             self.model.train(training)
-        if some.shape != full.shape:
-            return False
-        far = (some - full).abs().max() > 0.05 * full.abs().max()  # bfloat16 rounds by the shape of a product
-        return not bool(far)
+
+
+def _alike(some: torch.Tensor, full: torch.Tensor) -> bool:
+    """Whether logits are the same, as far as bfloat16 may round differently for another shape of product."""
+    return some.shape == full.shape and not bool((some - full).abs().max() > 0.05 * full.abs().max())
+
+
+def costs_of(base: Any) -> Costs:
+    """What tokens and pairs of them cost a base model."""
+    text = base.config.get_text_config(decoder=True)
+    own = sum(p.numel() for name, p in base.named_parameters() if "lora_" not in name)
+    inner = own - base.get_input_embeddings().weight.numel()
+    return Costs.of(
+        inner,
+        getattr(text, "hidden_size", 1),
+        getattr(text, "num_hidden_layers", 1),
+        one_row=attention.is_full(base.config),
+    )
 
 
 def save_adapter(

@@ -16,8 +16,10 @@ import torch
 
 from breakeven.baselines.trainers._checkpoint import State
 from breakeven.baselines.trainers._examples import Batch, Encoded, Plan, count, passes
+from breakeven.baselines.trainers._layout import Costs
+from breakeven.baselines.trainers._layout import size as layout_size
 from breakeven.baselines.trainers._lora import Loop, prepared, tokens_per_pass
-from breakeven.baselines.trainers._model import adapted, save_weights
+from breakeven.baselines.trainers._model import adapted, costs_of, save_weights
 from breakeven.baselines.trainers._settings import Settings
 from breakeven.harness import flops
 from breakeven.harness.contracts import Message, Steps, TrainingOutlook, TrainingPair, TrainingSample, Tunable
@@ -36,18 +38,18 @@ def outlook(
     """See `breakeven.harness.contracts.PreviewedTrainer`. Raises UserError as training does."""
     known = replace(tunable, encode=_remembered(tunable.encode))
     train, held_out, steps = prepared(known, pairs, validation, seed, settings)
-    size = tokens_per_pass(tunable, settings)
+    size, costs = tokens_per_pass(tunable, settings), costs_of(tunable.model)
     parts = [part for batch in steps.batches for part in passes(batch, size)]
     checks = passes(held_out.examples, size) if held_out.examples else []
-    validating = work(checks, 0)
+    validating = work(checks, 0, costs)
     times = len(steps.epoch_ends)
     return TrainingOutlook(
         key="",
         training_tokens=sum(count(batch) for batch in steps.batches),
         answer_lengths=tuple(len(example.answer) - 1 for example in train.examples),
-        work=work(parts, len(steps.batches)),
+        work=work(parts, len(steps.batches), costs),
         validating=replace(validating, padded=validating.padded * times, squared=validating.squared * times),
-        pass_tokens=max(_padded(part) for part in parts),
+        pass_tokens=max(layout_size(part, costs)[0] for part in parts),
         trainable_parameters=_adapter_size(tunable.model, settings),
         sample=partial(sample, tunable, steps, held_out, seed, settings),
     )
@@ -87,13 +89,15 @@ def sample(
             _wait(tunable)
             spent += (took := time.perf_counter() - start)
             parts = passes(batches[i], state.tokens_per_pass)
-            measured.append(replace(work(parts, 1), seconds=took))
+            measured.append(replace(work(parts, 1, loop.forward.costs), seconds=took))
         checked = _without_gradients(loop, held_out, tunable, state.tokens_per_pass)
         start = time.perf_counter()
         save_weights(model, tunable, folder)
         around += time.perf_counter() - start
     largest = max(
-        _padded(part) for i in order[: len(measured)] for part in passes(batches[i], state.tokens_per_pass)
+        layout_size(part, loop.forward.costs)[0]
+        for i in order[: len(measured)]
+        for part in passes(batches[i], state.tokens_per_pass)
     )
     return TrainingSample(
         steps=tuple(measured),
@@ -106,15 +110,10 @@ def sample(
     )
 
 
-def work(parts: Sequence[Batch], steps: int) -> Steps:
-    """The work of some passes, padded as they are computed; the first of a part is its longest."""
-    return Steps(
-        steps, sum(_padded(part) for part in parts), sum(len(part) * len(part[0]) ** 2 for part in parts)
-    )
-
-
-def _padded(part: Batch) -> int:
-    return len(part) * max(map(len, part))
+def work(parts: Sequence[Batch], steps: int, costs: Costs) -> Steps:
+    """The work of some passes, as they are laid out."""
+    sizes = [layout_size(part, costs) for part in parts]
+    return Steps(steps, sum(tokens for tokens, _ in sizes), sum(pairs for _, pairs in sizes))
 
 
 def _without_gradients(loop: Loop, held_out: Encoded, tunable: Tunable, size: int) -> Steps | None:
@@ -130,7 +129,7 @@ def _without_gradients(loop: Loop, held_out: Encoded, tunable: Tunable, size: in
         loop.forward.loss(part).item()
     seconds = time.perf_counter() - start
     loop.forward.model.train()
-    return replace(work([part], 0), seconds=seconds)
+    return replace(work([part], 0, loop.forward.costs), seconds=seconds)
 
 
 def _wait(tunable: Tunable) -> None:

@@ -15,6 +15,7 @@ from functools import lru_cache
 from itertools import chain
 from typing import Any
 
+from breakeven.harness import attention
 from breakeven.harness.engines._cache import growing_cache
 
 TREE_TOKENS = 2048  # most tokens of one row's choices; more choices than that take several rows
@@ -199,11 +200,10 @@ def takes_trees(forward: Forward, config: Any, device: str, tolerance: float) ->
 
     `tolerance` is in nats per token.
     """
-    text = config.get_text_config(decoder=True)
-    kinds = set(getattr(text, "layer_types", None) or ["full_attention"])
-    if kinds != {"full_attention"} or getattr(text, "sliding_window", None):
+    if not attention.is_full(config):
         return False
-    some = [3 + 7 * i % (text.vocab_size - 3) for i in range(18)]
+    vocabulary = config.get_text_config(decoder=True).vocab_size
+    some = [3 + 7 * i % (vocabulary - 3) for i in range(18)]
     prompts = [some[:9], some[3:6]]
     choices = [[some[9:12], some[12:18], [*some[12:15], some[0]]], [some[9:12]]]
     try:

@@ -53,13 +53,6 @@ class Prefixes:
         return made
 
 
-def possible(config: Any) -> bool:
-    """Whether every layer of the model keeps plain keys and values of all it has read."""
-    text = config.get_text_config(decoder=True)
-    kinds = set(getattr(text, "layer_types", None) or ["full_attention"])
-    return kinds == {"full_attention"} and not getattr(text, "sliding_window", None)
-
-
 def _read(prefix: list[int], forward: Forward, config: Any, device: str) -> list[tuple[Any, Any]]:
     """(keys, values) of each layer, both (1, heads, tokens, width)."""
     import torch

@@ -13,7 +13,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from breakeven.harness import hardware, models
+from breakeven.harness import attention, hardware, models
 from breakeven.harness.contracts import Capabilities, Completion, Message, ModelCard, Request, Tunable, Usage
 from breakeven.harness.engines import _card, _choices, _decoding, _prefix, _weights
 from breakeven.harness.engines._prefix import Prefixes
@@ -209,7 +209,7 @@ class LocalEngine:
 
     def _begin_alike(self, prompts: Sequence[list[int]]) -> int:
         """Tokens that all prompts begin with and that are read once."""
-        shares = self._settings["share_prefixes"] and _prefix.possible(self._base._config)
+        shares = self._settings["share_prefixes"] and attention.is_full(self._base._config)
         return _prefix.length(prompts) if shares else 0
 
     @cached_property
@@ -279,7 +279,7 @@ class LocalEngine:
     @property
     def _shared_prefixes(self) -> Prefixes | None:
         """Where this adapter's prefixes are kept; None where nothing is shared."""
-        if not self._settings["share_prefixes"] or not _prefix.possible(self._shared.base.config):
+        if not self._settings["share_prefixes"] or not attention.is_full(self._shared.base.config):
             return None
         return self._base._prefixes.setdefault(str(self.adapter or ""), Prefixes())
 

@@ -1,0 +1,138 @@
+"""Examples in one row train what they train in rows of their own; which of the two is quicker is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+import trainer_tiny as tiny
+from transformers import MistralConfig, MistralForCausalLM
+
+from breakeven.baselines.trainers import _layout
+from breakeven.baselines.trainers._examples import Batch, Tokens
+from breakeven.baselines.trainers._layout import Costs, in_one_row, in_rows, is_one_row, shared, size
+from breakeven.baselines.trainers._model import Forward, adapted, costs_of
+from breakeven.baselines.trainers._settings import Settings
+
+CHEAP = Costs(pair=1e-6, one_row=True)
+NEVER = Costs(pair=1e-6, one_row=False)
+
+
+def batch(*texts: tuple[str, str]) -> Batch:
+    return tuple(Tokens(tuple(tiny.ids(prompt)), (*tiny.ids(answer), tiny.END)) for prompt, answer in texts)
+
+
+ALIKE = batch(
+    ("name the fruit: red", "apple"), ("name the fruit: yellow", "lemon"), ("name the fruit: x", "?")
+)
+APART = batch(("one thing", "yes"), ("another", "no"))
+
+
+def gradients(part: Batch, costs: Costs) -> tuple[float, list[torch.Tensor]]:
+    """Loss and gradients of an adapter that is not the identity."""
+    given = tiny.tunable()
+    with adapted(given, Settings(rank=4), seed=3) as model:
+        torch.manual_seed(5)
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(parameter, std=0.2)
+        forward = Forward(model, given, Settings(rank=4))
+        forward.costs = costs
+        loss = forward.loss(part)
+        loss.backward()
+        found = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+    return float(loss.detach()), found
+
+
+@pytest.mark.parametrize("part", [ALIKE, APART], ids=["alike", "apart"])
+def test_loss_and_gradients_are_the_same_in_one_row(part: Batch) -> None:
+    assert is_one_row(part, CHEAP)
+    assert not is_one_row(part, NEVER)
+    loss, one_row = gradients(part, CHEAP)
+    expected, rows = gradients(part, NEVER)
+    assert loss == pytest.approx(expected, rel=1e-5)
+    assert len(one_row) == len(rows) > 0
+    for a, b in zip(one_row, rows, strict=True):
+        assert torch.allclose(a, b, atol=1e-4 * float(b.abs().max()))
+
+
+def test_what_prompts_begin_with_stands_once_and_nothing_is_padded() -> None:
+    begins = shared(ALIKE)
+    assert begins == len("name the fruit: ")
+    found = in_one_row(ALIKE)
+    assert found.ids.shape == (1, begins + sum(len(e) - begins for e in ALIKE))
+    assert found.real.all()
+    assert in_rows(ALIKE, tiny.END).ids.numel() > found.ids.numel()
+
+
+def test_each_prompt_keeps_the_token_that_predicts_its_answer() -> None:
+    same = batch(("the very same", "yes"), ("the very same", "no"))
+    assert shared(same) == len("the very same") - 1
+    assert shared(batch(("short", "a"), ("short but longer", "b"))) == len("short") - 1
+
+
+def test_examples_in_one_row_see_nothing_of_each_other() -> None:
+    found = in_one_row(APART)
+    assert found.sees is not None
+    sees, begins = found.sees[0, 0], shared(APART)
+    first = len(APART[0]) - begins
+    assert not sees[begins + first :, begins : begins + first].any()
+    assert not sees[begins : begins + first, begins + first :].any()
+    assert sees.diagonal().all()
+    assert not sees.triu(1).any()
+
+
+def test_positions_are_those_of_the_example_alone() -> None:
+    found = in_one_row(ALIKE)
+    assert found.places is not None
+    for example, start in zip(ALIKE, _starts(ALIKE), strict=True):
+        begins, own = shared(ALIKE), len(example) - shared(ALIKE)
+        assert found.places[0, start : start + own].tolist() == list(range(begins, begins + own))
+
+
+def _starts(part: Batch) -> Sequence[int]:
+    begins, at, found = shared(part), shared(part), []
+    for example in part:
+        found.append(at)
+        at += len(example) - begins
+    return found
+
+
+def test_the_layout_that_computes_less_is_taken() -> None:
+    model = Costs.of(106_000_000, 576, 30, one_row=True)  # SmolLM2-135M
+    beginning = tuple(range(40))
+    short = tuple(Tokens((*beginning, 50 + i), (1, 2, 3)) for i in range(8))
+    long = tuple(Tokens((*beginning, *range(100 + i, 600 + i)), (1, 2, 3)) for i in range(4))
+    assert is_one_row(short, model)
+    assert not is_one_row(long, model)
+    assert size(short, model) == (40 + 8 * 4, (40 + 8 * 4) ** 2)
+    assert size(long, model) == (4 * 543, 4 * 543**2)
+
+
+def test_a_model_that_forgets_what_it_read_long_ago_gets_rows_of_their_own() -> None:
+    config = MistralConfig(
+        vocab_size=64,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        sliding_window=8,
+    )
+    assert not costs_of(MistralForCausalLM(config)).one_row
+    assert costs_of(tiny.model()).one_row
+
+
+def test_a_model_that_does_not_take_a_mask_of_its_own_gets_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    given, real = tiny.tunable(), _layout.in_one_row
+
+    def crossed(part: Batch) -> Any:
+        found = real(part)
+        assert found.sees is not None
+        return _layout.Layout(found.ids, found.real, found.predicts, found.labels, found.places, None)
+
+    monkeypatch.setattr("breakeven.baselines.trainers._model.in_one_row", crossed)
+    with adapted(given, Settings(rank=4), seed=0) as model:
+        assert not Forward(model, given, Settings(rank=4)).costs.one_row
