@@ -6,11 +6,12 @@ STAMP := $(VENV)/.installed
 export HF_HUB_DISABLE_TELEMETRY = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: help quickstart test lint types links check clean
+.PHONY: help quickstart test lint types links check bench clean
 help:
 	@echo "make quickstart  install into .venv, fetch the default model, run the suite 'quickstart', print its report"
 	@echo "make test        install what tests need and run them offline"
 	@echo "make lint types  ruff and mypy"
+	@echo "make bench BANKING77=FOLDER  our speed beside lm-evaluation-harness and TRL (docs: benchmarks/README.md)"
 	@echo "make clean       remove .venv, runs and caches of this folder"
 
 quickstart: $(STAMP)
@@ -46,5 +47,10 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
+# The folder holds the data set's train.csv, test.csv and categories.json.
+bench: $(STAMP) model
+	@test -n "$(BANKING77)" || { echo "missing: the data. Say make bench BANKING77=path/to/banking77"; exit 1; }
+	$(BIN)/python benchmarks/bench.py --banking77 "$(BANKING77)" --write benchmarks/README.md
+
 clean:
-	rm -rf $(VENV) runs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .typing
+	rm -rf $(VENV) .bench runs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .typing
