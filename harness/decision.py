@@ -401,7 +401,11 @@ WORTHS = tuple(10.0 ** (k / 10 - 6) for k in range(101))
 
 
 def worth_that_overturns(case: Case, choice: int, knobs: Knobs | None = None) -> Threshold | None:
-    """Without a value per correct answer: the value above which another, more often correct one is chosen."""
+    """Without a value per correct answer: the value above which another, more often correct one is chosen.
+
+    Below it need not stand the choice itself, which may be chosen at no value: the interval is of where the
+    other overtakes the one that does.
+    """
     at = case.knobs if knobs is None else knobs
     right = case.draws.worth_mean
 
@@ -416,8 +420,9 @@ def worth_that_overturns(case: Case, choice: int, knobs: Knobs | None = None) ->
                 middle = math.sqrt(near * far)
                 near, far = (near, middle) if overturned(middle) else (middle, far)
             to = choose(case, replace(at, value=far))
-            valued = replace(at, value=far)
-            low, high, never = crossing_draws(case, valued, "value", "above", choice, to, far)
+            valued, below = replace(at, value=far), choose(case, replace(at, value=near))
+            before = choice if below == to else below
+            low, high, never = crossing_draws(case, valued, "value", "above", before, to, far)
             return Threshold("value", "above", far, to, low, high, never)
         near = far
     return None

@@ -297,6 +297,27 @@ def test_the_interval_of_a_threshold_is_open_where_many_draws_have_none() -> Non
     assert 0.1 < below.never < 0.5
 
 
+def test_the_worth_that_overturns_is_where_the_other_overtakes_whoever_stands_below_it() -> None:
+    # by cost alone "ahead" leads; at no value it pays, as "both" is cheaper and more often right
+    scores = {"ahead": GOOD, "cheap": POOR, "both": GOOD}
+    costs = {"ahead": owned(request=0.02), "cheap": owned(), "both": owned(request=0.01)}
+    found = case(scores, costs)
+    worth = found.draws.worth_mean.copy()
+    worth[0] -= 0.1
+    less = found.draws.worth.copy()
+    less[0] -= 0.1
+    found = replace(found, draws=replace(found.draws, worth=less, worth_mean=worth))
+
+    turn = worth_that_overturns(found, 0)
+
+    assert turn is not None
+    assert name(found, turn.to) == "both"
+    assert turn.low is not None
+    assert turn.high is not None
+    assert turn.low < turn.at < turn.high
+    assert turn.never == 0
+
+
 @pytest.mark.parametrize("knob", ["machine", "tokens"])
 def test_the_threshold_of_a_price_is_a_factor_on_it(knob: str) -> None:
     costs = {"a": owned(**{knob: 0.01}), "b": owned(request=0.03)}

@@ -249,8 +249,9 @@ const breakeven = (() => {
     let near = WORTHS[0];
     for (const far of WORTHS) {
       if (overturned(far)) {
-        const edge = halved(near, far, overturned)[1], valued = turned(knobs, "value", edge), to = choose(c, valued);
-        return { knob: "value", side: "above", at: edge, to, ...crossingDraws(c, valued, "value", "above", choice, to, edge) };
+        const [last, edge] = halved(near, far, overturned), valued = turned(knobs, "value", edge), to = choose(c, valued);
+        const below = choose(c, turned(knobs, "value", last)), before = below === to ? choice : below;
+        return { knob: "value", side: "above", at: edge, to, ...crossingDraws(c, valued, "value", "above", before, to, edge) };
       }
       near = far;
     }
