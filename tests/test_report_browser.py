@@ -276,6 +276,22 @@ def test_text_contrast_is_at_least_aa(
     assert poor == []
 
 
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [400, 1600])
+@pytest.mark.parametrize("report", ["plain", "grown", "hostile"])
+def test_axe_finds_nothing_serious(
+    browser: Any, request: pytest.FixtureRequest, report: str, width: int, theme: str
+) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
+    seen = opened(browser, request.getfixturevalue(report), width, color_scheme=theme)
+    seen.count("examples")
+    seen.page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+    found = Axe().run(seen.page).response["violations"]
+    serious = {v["id"]: v["nodes"][0]["html"][:200] for v in found if v["impact"] in ("serious", "critical")}
+    assert not serious
+
+
 def test_without_javascript_tables_plots_and_first_examples_are_there(browser: Any, plain: Path) -> None:
     report = opened(browser, plain, java_script_enabled=False)
     assert report.page.locator("table.results").count() == 3
