@@ -17,7 +17,7 @@ from breakeven.reports._summary import cleaned, row_facts
 WHOLE = ("train_size", "seeds", "test_examples", "won", "lost")
 TRUTH = ("higher_is_better", "is_best", "is_reference")
 TEXT = ("run", "task", "strategy", "setting", "model", "family", "state", "reason", "metric", "reference",
-        "standing", "currency", "notes")  # fmt: skip
+        "standing", "test", "examples_needed", "currency", "notes")  # fmt: skip
 TEXT_ENDINGS = ("_status", "_note", "_method")
 
 
