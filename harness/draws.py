@@ -67,7 +67,7 @@ def of_task(
     done = [[c for c in row.cells if c.state == DONE] for row in rows]
     scores = [np.array([c.scores(metric.name) for c in cells], dtype=np.float64) for cells in done]
     weight = example_weights(task, pricing.economics.error_costs)
-    items = resampled(len(task.test), groups_of(task), draws=draws, seed=seed)
+    items = resampled(len(task.test), task.groups, draws=draws, seed=seed)
     found = of_scores(
         [row.label for row in rows],
         scores,
@@ -128,12 +128,6 @@ def of_scores(
         np.array([float(np.mean(y)) for y in scores]),
         np.array([float(np.mean(good)) for good in right]),
     )
-
-
-def groups_of(task: TaskResult) -> list[str | None] | None:
-    """What makes test examples dependent; None where nothing does."""
-    groups = [e.group for e in task.test]
-    return groups if any(g is not None for g in groups) else None
 
 
 def correct(task: TaskResult, scores: Floats) -> Floats:

@@ -208,7 +208,7 @@ def _met(task: TaskResult, learner: Line, other: Line, picked: Picked) -> Meetin
         found = curves.overtaking(
             a,
             b,
-            drawing.groups_of(task),
+            task.groups,
             higher_is_better=task.primary.higher_is_better,
             varies_with_seed=(_by_seed(learner), _by_seed(other)),
             inflation=_widened_pair(learner, other, a, b, task),
@@ -256,7 +256,7 @@ def _gain(
     return curves.gain(
         curve,
         MORE,
-        drawing.groups_of(task),
+        task.groups,
         bounds=bounds,
         higher_is_better=higher_is_better,
         varies_with_seed=_by_seed(line),
@@ -279,7 +279,7 @@ def _curve(line: Line, task: TaskResult) -> dict[int, Floats]:
 def _widened(row: Row, scores: Floats, task: TaskResult) -> float:
     """By how much the variance over examples is to be inflated; 1 unless they were scored out of fold."""
     folds = summary.folds_of(_cells(row))
-    return 1.0 if folds is None else variance_inflation(scores, folds, drawing.groups_of(task))
+    return 1.0 if folds is None else variance_inflation(scores, folds, task.groups)
 
 
 def _widened_pair(learner: Line, other: Line, a: Curve, b: Curve, task: TaskResult) -> float:
@@ -290,5 +290,5 @@ def _widened_pair(learner: Line, other: Line, a: Curve, b: Curve, task: TaskResu
     theirs = next(iter(b.values())) if other.kind == "flat" else None
     gaps = [y.mean(axis=0) - (b[n] if theirs is None else theirs).mean(axis=0) for n, y in a.items()
             if theirs is not None or n in b]  # fmt: skip
-    groups = drawing.groups_of(task)
+    groups = task.groups
     return max((variance_inflation(gap, folds, groups) for gap in gaps), default=folds.factor)

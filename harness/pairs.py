@@ -68,12 +68,11 @@ def compare(task: TaskResult, a: Row, b: Row) -> Difference | None:
     left, right = (_scores(row, metric.name) for row in (a, b))
     if not metric.additive or not left or not right or len(left[0]) != len(right[0]):
         return None
-    groups = [e.group for e in task.test]
     try:
         return paired_difference(
             left,
             right,
-            groups if any(g is not None for g in groups) else None,
+            task.groups,
             bounds=metric.range,
             varies_with_seed=(_by_seed(a), _by_seed(b)),
             folds=folds_of_both(_done(a), _done(b)),

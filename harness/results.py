@@ -76,6 +76,12 @@ class TaskResult:
     def primary(self) -> MetricInfo:
         return self.metrics[0]
 
+    @property
+    def groups(self) -> list[str | None] | None:
+        """What makes test examples dependent, in their order; None where nothing does."""
+        found = [e.group for e in self.test]
+        return found if any(g is not None for g in found) else None
+
 
 @dataclass(frozen=True, slots=True)
 class StoredPrediction:

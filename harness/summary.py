@@ -113,9 +113,7 @@ def folds_of_both(ours: Sequence[CellResult], theirs: Sequence[CellResult]) -> F
 def _inflation(cells: Sequence[CellResult], task: TaskResult) -> float:
     """Of the variance of an aggregate that is no mean, judged by its scores."""
     folds = folds_of(cells)
-    return (
-        1.0 if folds is None else variance_inflation(scores(cells, task.primary.name), folds, _groups(task))
-    )
+    return 1.0 if folds is None else variance_inflation(scores(cells, task.primary.name), folds, task.groups)
 
 
 def _quality(task: TaskResult, done: Sequence[CellResult]) -> tuple[float, stats.Interval | None]:
@@ -132,7 +130,7 @@ def _quality(task: TaskResult, done: Sequence[CellResult]) -> tuple[float, stats
         seeded = any(c.seed is not None for c in done)
         y = scores(done, metric.name)
         return value, stats.mean_interval(
-            y, _groups(task), bounds=metric.range, varies_with_seed=seeded, folds=folds_of(done)
+            y, task.groups, bounds=metric.range, varies_with_seed=seeded, folds=folds_of(done)
         )
     except ValueError:  # an open range and no variance: nothing can be said
         return value, None
@@ -158,7 +156,7 @@ def _compared(row: Row, reference: Row, task: TaskResult) -> Row:
     try:
         found = stats.paired_difference(
             *both,
-            _groups(task),
+            task.groups,
             bounds=metric.range,
             varies_with_seed=(any(c.seed is not None for c in ours), any(c.seed is not None for c in theirs)),
             folds=folds_of_both(ours, theirs),
@@ -169,8 +167,8 @@ def _compared(row: Row, reference: Row, task: TaskResult) -> Row:
     within = found.interval.low <= 0 <= found.interval.high
     return replace(
         row,
-        detectable=power.detectable_here(*both, _groups(task), span=span),
-        needed=_needed(power.examples_needed(*both, _groups(task), span=span)) if within else "",
+        detectable=power.detectable_here(*both, task.groups, span=span),
+        needed=_needed(power.examples_needed(*both, task.groups, span=span)) if within else "",
         difference=found.value,
         difference_interval=found.interval,
         won=found.won,
@@ -182,11 +180,6 @@ def _compared(row: Row, reference: Row, task: TaskResult) -> Row:
 
 def _needed(found: power.Needed) -> str:
     return f"{found} would show a difference this large" if found.more else found.reason
-
-
-def _groups(task: TaskResult) -> list[str | None] | None:
-    groups = [e.group for e in task.test]
-    return groups if any(g is not None for g in groups) else None
 
 
 def _draws(cells: Sequence[CellResult]) -> npt.NDArray[np.float64] | None:
