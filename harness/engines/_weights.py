@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from breakeven.harness import hardware
+from breakeven.harness.engines import _packed
 from breakeven.harness.errors import OutOfMemory, UserError
 
 KEPT_ADAPTERS = 8  # loaded at the same time; the least recently used one goes first
@@ -91,7 +92,9 @@ def _load(folder: Path, dtype: str, device: str, load_in_4bit: bool, threads: in
             ) from error
     if not load_in_4bit:
         model = model.to(device)
-    return model.eval().requires_grad_(False)
+    model = model.eval().requires_grad_(False)
+    _packed.pack(model)
+    return model
 
 
 def _four_bit(device: str, dtype: Any) -> Any:
