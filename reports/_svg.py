@@ -17,6 +17,8 @@ from breakeven.harness.families import Family
 
 #: Width of a character of the page's font, as a share of its size; a little more than the average.
 CHARACTER = 0.58
+#: Sixteen ways to go from a point, the first to the right.
+DIRECTIONS = tuple((math.cos(2 * math.pi * i / 16), math.sin(2 * math.pi * i / 16)) for i in range(16))
 #: A label that another point is nearer to, or nearly, would be taken for that one's.
 MISTAKEN, CLEAR = 250.0, 4.0
 
@@ -196,28 +198,31 @@ def _best_place(
     frame: Box,
     size: float,
 ) -> tuple[Box, bool]:
-    best: tuple[float, Box, bool] | None = None
+    best, where = math.inf, None
     for penalty, far, box in _places(label, size):
-        cost = (
-            penalty
-            + 100 * box.outside(frame)
-            + 2 * sum(box.overlap(o) for o in taken)
-            + 8 * sum(box.overlap(o) for o in others)
-            + MISTAKEN * sum(box.distance(*p) < box.distance(label.x, label.y) + CLEAR for p in points)
-        )
-        if best is None or cost < best[0]:
-            best = cost, box, far
-    assert best is not None
-    return best[1], best[2]
+        # what is added is never negative, so a place that costs too much already is not looked at further
+        cost = penalty + 100 * box.outside(frame)
+        if cost >= best:
+            continue
+        cost += 2 * sum(box.overlap(o) for o in taken)
+        if cost >= best:
+            continue
+        cost += 8 * sum(box.overlap(o) for o in others)
+        if cost >= best:
+            continue
+        clear = box.distance(label.x, label.y) + CLEAR
+        cost += MISTAKEN * sum(box.distance(*p) < clear for p in points)
+        if cost < best:
+            best, where = cost, (box, far)
+    assert where is not None
+    return where
 
 
 def _places(label: Label, size: float) -> Iterable[tuple[float, bool, Box]]:
     """(penalty, far, box) of the candidate positions, the preferred ones first."""
     width, height = CHARACTER * size * len(label.text) + 2, size * 1.15
     for ring, reach in enumerate((10.0, 18.0, 28.0, 40.0, 56.0, 74.0)):
-        for step in range(16):
-            angle = 2 * math.pi * step / 16
-            dx, dy = math.cos(angle), math.sin(angle)
+        for step, (dx, dy) in enumerate(DIRECTIONS):
             x, y = label.x + reach * dx, label.y + reach * dy
             x0 = x if dx > 0.3 else x - width if dx < -0.3 else x - width / 2
             y0 = y - height / 2 + dy * height / 2
