@@ -14,7 +14,8 @@ from run_fixture import write_run
 #: Each takes from a tenth of a second to several seconds to import.
 HEAVY = (
     "torch", "transformers", "peft", "accelerate", "sentence_transformers", "faiss", "datasets", "evaluate",
-    "pyarrow", "pandas", "numpy", "scipy", "statsmodels", "sklearn", "jinja2", "httpx", "gguf", "genai_prices",
+    "pyarrow", "pandas", "numpy", "scipy", "statsmodels", "sklearn", "jinja2", "httpx", "gguf",
+    "genai_prices",
 )  # fmt: skip
 LOOK = """
 import atexit, json, sys
