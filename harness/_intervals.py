@@ -1,7 +1,4 @@
-"""Bounds and p values, as scipy and statsmodels define them: what `breakeven.harness.stats` chooses from.
-
-Their modules take a second to import, so each function does it for itself.
-"""
+"""Bounds and p values, as scipy and statsmodels define them: what `breakeven.harness.stats` chooses from."""
 
 from __future__ import annotations
 
@@ -13,6 +10,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from breakeven.harness import _distributions
+from breakeven.harness._distributions import normal_quantile, normal_tail, t_tail
 from breakeven.harness._variance import Floats
 
 Bounds: TypeAlias = "tuple[float, float] | None"
@@ -49,9 +48,7 @@ def sign_flip_p(sums: Floats, draws: int = 9999) -> float:
     if groups == 0:
         return 1.0
     if groups > 2000:
-        from scipy import stats
-
-        return float(2 * stats.norm.sf(abs(sums.sum()) / float(sums @ sums) ** 0.5))
+        return 2 * normal_tail(abs(float(sums.sum())) / float(sums @ sums) ** 0.5)
     every = 2**groups <= draws
     observed = float(sums.sum())
     near = 100 * np.finfo(float).eps * abs(observed)  # closer than this is rounding, not a difference
@@ -61,7 +58,7 @@ def sign_flip_p(sums: Floats, draws: int = 9999) -> float:
         total = np.where(flipped, -sums[:, None], sums[:, None]).sum(axis=0)
         lower += int((total <= observed + near).sum())
         higher += int((total >= observed - near).sum())
-    return 2 * min(lower, higher) / ((2**groups if every else draws) + extra)
+    return min(1.0, 2 * min(lower, higher) / ((2**groups if every else draws) + extra))
 
 
 def _all_signs(groups: int) -> Iterator[Flips]:
@@ -133,20 +130,21 @@ def _kept_resamples(n: int) -> tuple[npt.NDArray[np.integer], ...]:
 
 
 def t_p(t: float, df: float) -> float:
-    from scipy import stats
-
-    return 2.0 * float(stats.t.sf(abs(t), df))
+    return 2.0 * t_tail(abs(t), df)
 
 
 def wilson_bounds(share: float, n: float, critical: float) -> tuple[float, float]:
-    """statsmodels takes a level: the normal one of this critical value (37 is the last that has one)."""
-    from scipy import stats
-    from statsmodels.stats.proportion import proportion_confint
+    """The score interval (Wilson 1927) at a critical value; statsmodels' `proportion_confint`, to the digit.
 
+    That takes a level: the normal one of the critical value, of which 37 is the last that has one.
+    """
     share = min(max(share, 0.0), 1.0)
-    alpha = 2 * float(stats.norm.sf(min(critical, 37.0)))
-    low, high = proportion_confint(share * n, n, alpha=alpha, method="wilson")
-    return (0.0 if share == 0 else float(low)), (1.0 if share == 1 else float(high))
+    critical = -normal_quantile(normal_tail(min(critical, 37.0)))
+    observed, squared = share * n / n, critical**2
+    centre = observed + squared / (2 * n)
+    reach = critical * (observed * (1 - observed) / n + squared / (4 * n**2)) ** 0.5
+    low, high = ((centre + side) / (1 + squared / n) for side in (-reach, reach))
+    return (0.0 if share == 0 else low), (1.0 if share == 1 else high)
 
 
 def clipped(low: float, high: float, bounds: Bounds, method: str, notes: list[str]) -> Interval:
@@ -156,12 +154,8 @@ def clipped(low: float, high: float, bounds: Bounds, method: str, notes: list[st
 
 
 def z_quantile(level: float) -> float:
-    from scipy import stats
-
-    return float(stats.norm.ppf((1 + level) / 2))
+    return normal_quantile((1 + level) / 2)
 
 
 def t_quantile(level: float, df: float) -> float:
-    from scipy import stats
-
-    return float(stats.t.ppf((1 + level) / 2, df))
+    return float(_distributions.t_quantile((1 + level) / 2, df))

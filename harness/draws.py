@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from breakeven.harness._distributions import beta_quantile, normal_cdf, t_quantile
 from breakeven.harness._variance import (
     Clusters,
     cluster_positions,
@@ -279,21 +280,17 @@ def _t_quantiles(z: Floats, df: float) -> Floats:
     """Standard normal deviates as deviates of t: the same ranks, its wider tails."""
     if df > 200:
         return z
-    from scipy import stats as scipy_stats
-
-    made: Floats = scipy_stats.t.ppf(scipy_stats.norm.cdf(np.clip(z, -8, 8)), df)
+    made: Floats = t_quantile(normal_cdf(np.clip(z, -8, 8)), df)
     return made
 
 
 def _jeffreys(mean: float, n: float, bounds: tuple[float, float] | None, noise: Floats) -> Floats:
     if bounds is None:
         return np.full_like(noise, mean)
-    from scipy import stats as scipy_stats
-
     low, span = bounds[0], bounds[1] - bounds[0]
     share = (mean - low) / span
-    posterior = scipy_stats.beta(n * share + 0.5, n * (1 - share) + 0.5)
-    made: Floats = low + span * posterior.ppf(scipy_stats.norm.cdf(noise))
+    posterior = beta_quantile(normal_cdf(noise), n * share + 0.5, n * (1 - share) + 0.5)
+    made: Floats = low + span * posterior
     return made
 
 

@@ -2,7 +2,7 @@
 
 Arrays in, small frozen dataclasses out; nothing here knows tasks or runs. Scores are (seeds, items), or
 (items,) for one seed. Planning (sample size, power) is in `breakeven.harness.power`, several training
-sizes in `breakeven.harness.curves`. The formulas are scipy's and statsmodels'.
+sizes in `breakeven.harness.curves`. Where scipy or statsmodels have a formula, the values are theirs.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from breakeven.harness._distributions import binomial_cdf, binomial_quantile, chi2_tail
 from breakeven.harness._intervals import (
     Bounds,
     bca,
@@ -340,14 +341,12 @@ def paired_difference(
 
 
 def mcnemar(won: int, lost: int) -> McNemar:
-    """McNemar's test on the discordant pairs (McNemar 1947), by statsmodels."""
-    from statsmodels.stats.contingency_tables import mcnemar as test
-
+    """McNemar's test on the discordant pairs (McNemar 1947)."""
     if won + lost == 0:
         return McNemar(0.0, 1.0, 1.0)
-    table = [[0, won], [lost, 0]]
-    chi2 = test(table, exact=False, correction=False)
-    return McNemar(float(chi2.statistic), float(chi2.pvalue), float(test(table, exact=True).pvalue))
+    chi2 = (won - lost) ** 2 / (won + lost)
+    exact = min(1.0, 2 * binomial_cdf(min(won, lost), won + lost, 0.5))
+    return McNemar(chi2, chi2_tail(chi2), exact)
 
 
 def holm(ps: Sequence[float]) -> list[float]:
@@ -384,17 +383,15 @@ def percentile(values: Scores, q: float, level: float = 0.95) -> Percentile:
     Bounds are order statistics that the binomial puts below and above the true percentile with
     probability (1 + level) / 2 each (David and Nagaraja 2003, section 7.1), whatever the distribution.
     """
-    from scipy import stats
-
     x = np.sort(np.asarray(values, dtype=float).ravel())
     if not 0 < q < 100:
         raise ValueError(f"percentile {q} is not between 0 and 100")
     if len(x) == 0 or not np.isfinite(x).all():
         raise ValueError("a percentile needs finite values, at least one")
     n, share, tail = len(x), q / 100, (1 - level) / 2
-    below = int(stats.binom.ppf(tail, n, share))  # P(fewer than `below` values lie under it) <= tail
+    below = binomial_quantile(tail, n, share)  # P(fewer than `below` values lie under it) <= tail
     low = float(x[below - 1]) if below >= 1 else None
-    above = int(stats.binom.ppf(1 - tail, n, share)) + 1
+    above = binomial_quantile(1 - tail, n, share) + 1
     high = float(x[above - 1]) if above <= n else None
     notes = []
     for bound, side, base in ((low, "lower", 1 - share), (high, "upper", share)):

@@ -13,7 +13,23 @@ import pytest
 
 from breakeven.harness import readers
 
-TEXTS = ["", "3", "null", "[1]", '{"a": 1}', "NA", "01", "naïve café", "\u2028", "\x00", "a\nb", "😀", '"', "\\", "/"]
+TEXTS = [
+    "",
+    "3",
+    "null",
+    "[1]",
+    '{"a": 1}',
+    "NA",
+    "01",
+    "naïve café",
+    "\u2028",
+    "\x00",
+    "a\nb",
+    "😀",
+    '"',
+    "\\",
+    "/",
+]
 
 
 def anything(rng: random.Random, depth: int = 0) -> Any:
@@ -39,9 +55,12 @@ def labels(rng: random.Random) -> Any:
 
 def table(rng: random.Random) -> list[dict[str, Any]]:
     """Rows in which each column has one kind of value, and is missing now and then."""
-    kinds = {name: rng.choice([text, text, labels, anything]) for name in rng.sample("abcdé", rng.randint(1, 4))}
+    kinds = {
+        name: rng.choice([text, text, labels, anything]) for name in rng.sample("abcdé", rng.randint(1, 4))
+    }
     return [
-        {name: kind(rng) for name, kind in kinds.items() if rng.random() < 0.9} for _ in range(rng.randint(1, 6))
+        {name: kind(rng) for name, kind in kinds.items() if rng.random() < 0.9}
+        for _ in range(rng.randint(1, 6))
     ]
 
 

@@ -35,7 +35,7 @@ def read(name: str, folder: Path, *, dtype: str, device: str) -> ModelCard:
 
 
 def _remembered(folder: Path) -> Mapping[str, int | None]:
-    """`_shape` of the configuration, computed once for each content of it, of this file and of the libraries."""
+    """`_shape` of the configuration: computed once for its content, this file and the libraries' versions."""
     known = hashlib.sha256((folder / "config.json").read_bytes())
     known.update(Path(__file__).read_bytes())
     try:
