@@ -23,10 +23,15 @@ SHAPE = ("parameters", "active_parameters", "layers", "attention_width", "contex
 
 def read(name: str, folder: Path, *, dtype: str, device: str) -> ModelCard:
     """Describe the causal language model in `folder`; `dtype` and `device` are where it will run."""
+    shape = _remembered(folder)
     return ModelCard(
         name=name,
         engine="local",
-        **_remembered(folder),
+        parameters=shape["parameters"],
+        active_parameters=shape["active_parameters"],
+        layers=shape["layers"],
+        attention_width=shape["attention_width"],
+        context=shape["context"],
         licence=models.licence(name, folder),
         dtype=dtype,
         device=device,
