@@ -64,14 +64,18 @@ def chi2_tail(x: float) -> float:
 
 def binomial_cdf(most: int, n: int, share: float) -> float:
     """P(at most `most` of `n`)."""
-    from scipy.special import bdtr
-
-    return float(bdtr(most, n, share))
+    return float(_up_to(np.array([most]), n, share)[0])
 
 
 def binomial_quantile(level: float, n: int, share: float) -> int:
     """The smallest count that at most so many of `n` are with probability `level` or more."""
-    from scipy.special import bdtr
-
     # a sum of probabilities that is the level but for rounding has reached it
-    return int(np.searchsorted(bdtr(np.arange(n + 1), n, share), level * (1 - 1e-12)))
+    return int(np.searchsorted(_up_to(np.arange(n + 1), n, share), level * (1 - 1e-12)))
+
+
+def _up_to(counts: npt.NDArray[np.intp], n: int, share: float) -> Floats:
+    """P(at most so many of `n`) for each count, by the incomplete beta function."""
+    from scipy.special import betainc
+
+    made: Floats = np.where(counts < n, betainc(np.maximum(n - counts, 1), counts + 1, 1 - share), 1.0)
+    return made

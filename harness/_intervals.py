@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -141,9 +142,9 @@ def wilson_bounds(share: float, n: float, critical: float) -> tuple[float, float
     share = min(max(share, 0.0), 1.0)
     critical = -normal_quantile(normal_tail(min(critical, 37.0)))
     observed, squared = share * n / n, critical**2
-    centre = observed + squared / (2 * n)
-    reach = critical * (observed * (1 - observed) / n + squared / (4 * n**2)) ** 0.5
-    low, high = ((centre + side) / (1 + squared / n) for side in (-reach, reach))
+    centre = (observed + squared / (2 * n)) / (1 + squared / n)
+    reach = critical * math.sqrt(observed * (1 - observed) / n + squared / (4 * n**2)) / (1 + squared / n)
+    low, high = centre - reach, centre + reach
     return (0.0 if share == 0 else low), (1.0 if share == 1 else high)
 
 
