@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -95,37 +95,41 @@ def program(source: Path, links: Path) -> Callable[..., Turn]:
     return call
 
 
-def measured(run: Path, big: Path, sides: Mapping[str, Callable[..., Turn]], rounds: int) -> Iterator[Case]:
-    """The cases; `sides` are "ours" and perhaps "before"."""
-    copies = {name: big.parent / f"again-{name}" for name in sides}
-    for copy in copies.values():
-        shutil.copytree(run, copy)
-    out = big.parent / "report.html"
-    commands: dict[str, tuple[float, Callable[[str], Sequence[object]]]] = {
-        "`breakeven --help`": (0.3, lambda side: ["--help"]),
-        f"`breakeven run --resume`, {run.name} finished": (
-            3.0,
-            lambda side: ["run", "--resume", copies[side]],
-        ),
-        f"`breakeven report`, {_predictions(big):,} predictions": (
-            5.0,
-            lambda side: ["report", big, "-o", out],
-        ),
-    }
-    for name, (wanted, arguments) in commands.items():
-        floor = ["-c", "pass"] if "report" not in name else ["-c", PARSE, str(big)]
-        turns: dict[str, list[Turn]] = {side: [] for side in (*sides, "floor")}
-        for number in range(rounds + 1):
-            for side, call in sides.items():
-                taken = call(*arguments(side))
-                if number:
-                    turns[side].append(taken)
-            turns["floor"].append(turn([sys.executable, *floor]))
-        yield Case(name, wanted, turns["ours"], turns.get("before", []), turns["floor"])
+@dataclass(frozen=True)
+class Command:
+    """What is timed: its arguments for a side, and those of the bare interpreter that it cannot go below."""
+
+    name: str
+    wanted: float
+    arguments: Callable[[str], Sequence[object]]
+    floor: Sequence[str] = ("-c", "pass")
 
 
-def _predictions(folder: Path) -> int:
-    return sum(len(store.read_rows(file)) for file in folder.glob("cells/*/predictions.jsonl"))
+def commands(run: Path, big: Path, sides: Iterable[str]) -> Iterator[Command]:
+    """The three; every side runs a copy of `run` of its own."""
+    copies = {side: Path(shutil.copytree(run, big.parent / f"again-{side}")) for side in sides}
+    report = big.parent / "report.html"
+    predictions = sum(len(store.read_rows(file)) for file in big.glob("cells/*/predictions.jsonl"))
+    again = f"`breakeven run --resume`, {run.name} finished"
+    yield Command("`breakeven --help`", 0.3, lambda side: ["--help"])
+    yield Command(again, 3.0, lambda side: ["run", "--resume", copies[side]])
+    yield Command(
+        f"`breakeven report`, {predictions:,} predictions",
+        5.0,
+        lambda side: ["report", big, "-o", report],
+        ("-c", PARSE, str(big)),
+    )
+
+
+def measured(command: Command, sides: Mapping[str, Callable[..., Turn]], rounds: int) -> Case:
+    """A command in turns; `sides` are "ours" and perhaps "before". The first turn of each does not count."""
+    turns: dict[str, list[Turn]] = {side: [] for side in ("ours", "before", "floor")}
+    for number in range(rounds + 1):
+        taken = {side: call(*command.arguments(side)) for side, call in sides.items()}
+        taken["floor"] = turn([sys.executable, *command.floor])
+        for side in taken if number else ():
+            turns[side].append(taken[side])
+    return Case(command.name, command.wanted, turns["ours"], turns["before"], turns["floor"])
 
 
 def lines(cases: Sequence[Case]) -> Iterator[str]:
@@ -163,7 +167,8 @@ def main() -> None:
             shutil.copytree(given.big, big)
         else:
             big_run.write(big, given.predictions, given.strategies)
-        table = [*lines(list(measured(given.run, big, sides, given.rounds))), "", _made_with(given)]
+        cases = [measured(c, sides, given.rounds) for c in commands(given.run, big, sides)]
+    table = [*lines(cases), "", _made_with(given)]
     print("\n".join(table))
     if given.write:
         head, rest = given.write.read_text(encoding="utf-8").split("<!-- program -->", 1)
