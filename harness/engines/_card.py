@@ -41,12 +41,12 @@ def read(name: str, folder: Path, *, dtype: str, device: str) -> ModelCard:
 
 def _remembered(folder: Path) -> Mapping[str, int | None]:
     """`_shape` of the configuration: computed once for its content, this file and the libraries' versions."""
-    known = hashlib.sha256((folder / "config.json").read_bytes())
-    known.update(Path(__file__).read_bytes())
+    known = hashlib.sha256(Path(__file__).read_bytes())
     try:
+        known.update((folder / "config.json").read_bytes())
         for library in ("torch", "transformers"):
             known.update(f"\0{library} {metadata.version(library)}".encode())
-    except metadata.PackageNotFoundError:  # put there by hand: who knows which it is tomorrow
+    except (OSError, metadata.PackageNotFoundError):  # no file, or a library that nobody can tell the next of
         return _shape(folder)
     memo = models.cache_folder() / "cards" / f"{known.hexdigest()[:24]}.json"
     try:

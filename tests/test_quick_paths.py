@@ -1,0 +1,138 @@
+"""What was made quick for large runs gives what the plain way gives."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import math
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from run_fixture import write_run
+
+from breakeven.harness import draws, results
+from breakeven.harness import formats as f
+from breakeven.harness._garbage import uncollected
+from breakeven.reports import _svg
+
+
+def plain_means(groups: list[str] | None, items: int, count: int, values: np.ndarray) -> np.ndarray:
+    """Every draw by itself: whole groups with replacement, and the mean over what was drawn."""
+    names = [str(i) for i in range(items)] if groups is None else list(dict.fromkeys(groups))
+    members = [
+        [i for i in range(items) if (str(i) if groups is None else groups[i]) == name] for name in names
+    ]
+    rng, found = np.random.default_rng(0), []
+    for _ in range(count):
+        picked = rng.integers(len(members), size=len(members))
+        found.append(np.mean([values[i] for k in picked for i in members[k]]))
+    return np.array(found)
+
+
+@pytest.mark.parametrize("groups", [None, [f"g{i // 4}" for i in range(30)]], ids=["alone", "grouped"])
+@pytest.mark.parametrize("block", [7, 95, 4_000_000])
+def test_means_of_draws_are_those_of_each_draw_by_itself(
+    groups: list[str] | None, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(draws, "BLOCK", block)
+    values = np.random.default_rng(1).random(30)
+    items = draws.resampled(30, groups, draws=50)
+    assert len(items) == 50
+    assert items.means(values) == pytest.approx(plain_means(groups, 30, 50, values), rel=1e-12)
+
+
+def test_counts_of_draws_take_little_memory() -> None:
+    assert draws.resampled(300, draws=10).counts.dtype.itemsize == 2
+
+
+@pytest.mark.parametrize("block", [1, 100, 4_000_000])
+def test_seconds_are_resampled_as_one_by_one(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(draws, "BLOCK", block)
+    rng = np.random.default_rng(2)
+    timed = [list(rng.random(8)), list(rng.random(40)), [], [0.3], list(rng.random(8)), [0.0] * 8]
+    found = draws._seconds(timed, 60, 3)
+    for seconds, factors in zip(timed, found, strict=True):
+        wanted = np.ones(60)
+        if len(seconds) > 1 and np.mean(seconds) > 0:
+            drawn = np.random.default_rng(3).choice(np.array(seconds), size=(60, len(seconds)))
+            wanted = drawn.mean(axis=1) / np.mean(seconds)
+        assert list(factors) == list(wanted)
+
+
+def plain_place(
+    label: _svg.Label,
+    taken: list[_svg.Box],
+    others: list[_svg.Box],
+    points: list[tuple[float, float]],
+    frame: _svg.Box,
+    size: float,
+) -> tuple[_svg.Box, bool]:
+    """The cheapest of all places, each looked at to the end; of equals the first."""
+
+    def cost(penalty: float, box: _svg.Box) -> float:
+        near = box.distance(label.x, label.y) + _svg.CLEAR
+        return (
+            penalty
+            + 100 * box.outside(frame)
+            + 2 * sum(box.overlap(o) for o in taken)
+            + 8 * sum(box.overlap(o) for o in others)
+            + _svg.MISTAKEN * sum(box.distance(*p) < near for p in points)
+        )
+
+    places = list(_svg._places(label, size))
+    best = min(range(len(places)), key=lambda i: cost(places[i][0], places[i][2]))
+    return places[best][2], places[best][1]
+
+
+def test_labels_go_where_the_look_at_every_place_puts_them() -> None:
+    rng = random.Random(7)
+
+    def box() -> _svg.Box:
+        x, y = rng.uniform(0, 300), rng.uniform(0, 200)
+        return _svg.Box(x, y, x + rng.uniform(4, 90), y + rng.uniform(4, 20))
+
+    frame, moved = _svg.Box(10, 10, 320, 220), 0
+    for _ in range(60):
+        label = _svg.Label(rng.uniform(0, 320), rng.uniform(0, 220), "x" * rng.randint(1, 20))
+        taken, others = [box() for _ in range(12)], [box() for _ in range(8)]
+        points = [(rng.uniform(0, 320), rng.uniform(0, 220)) for _ in range(9)]
+        found = _svg._best_place(label, taken, others, points, frame, 12.5)
+        assert found == plain_place(label, taken, others, points, frame, 12.5)
+        moved += found[1]
+    assert moved  # some had to go far
+
+
+def test_sixteen_directions_go_once_around() -> None:
+    angles = [math.atan2(dy, dx) % (2 * math.pi) for dx, dy in _svg.DIRECTIONS]
+    assert angles == pytest.approx([2 * math.pi * i / 16 for i in range(16)])
+
+
+def test_texts_are_cleaned_together_as_alone() -> None:
+    clean, odd = ["a", "b\nc", "naïve"], ["a", "b\x07", "c\r\nd", "\ud800", "\u202e"]
+    for texts in ([], clean, odd, [*clean, *odd]):
+        assert list(f.all_clean(texts)) == [f.clean(text) for text in texts]
+
+
+def test_garbage_is_searched_for_again_afterwards() -> None:
+    seen = []
+    with contextlib.suppress(ZeroDivisionError), uncollected():
+        seen.append(gc.isenabled())
+        raise ZeroDivisionError
+    assert (seen, gc.isenabled()) == ([False], True)
+    gc.disable()
+    try:
+        with uncollected():
+            pass
+        assert not gc.isenabled()  # as it was found
+    finally:
+        gc.enable()
+
+
+def test_scores_that_were_asked_for_cannot_be_spoilt(tmp_path: Path) -> None:
+    run = results.load(write_run(tmp_path / "run", tasks=["support_intents"], examples=8))
+    cell = next(c for c in run.cells.values() if c.predictions)
+    wanted = [p.score["accuracy"] for p in cell.predictions]
+    cell.scores("accuracy").clear()
+    assert cell.scores("accuracy") == wanted
