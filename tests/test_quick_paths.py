@@ -20,10 +20,8 @@ from breakeven.reports import _svg
 
 def plain_means(groups: list[str] | None, items: int, count: int, values: np.ndarray) -> np.ndarray:
     """Every draw by itself: whole groups with replacement, and the mean over what was drawn."""
-    names = [str(i) for i in range(items)] if groups is None else list(dict.fromkeys(groups))
-    members = [
-        [i for i in range(items) if (str(i) if groups is None else groups[i]) == name] for name in names
-    ]
+    group_of = groups or [str(i) for i in range(items)]
+    members = [[i for i in range(items) if group_of[i] == name] for name in dict.fromkeys(group_of)]
     rng, found = np.random.default_rng(0), []
     for _ in range(count):
         picked = rng.integers(len(members), size=len(members))
@@ -90,14 +88,14 @@ def test_labels_go_where_the_look_at_every_place_puts_them() -> None:
     rng = random.Random(7)
 
     def box() -> _svg.Box:
-        x, y = rng.uniform(0, 300), rng.uniform(0, 200)
+        x, y = rng.uniform(0, 900), rng.uniform(0, 700)
         return _svg.Box(x, y, x + rng.uniform(4, 90), y + rng.uniform(4, 20))
 
-    frame, moved = _svg.Box(10, 10, 320, 220), 0
-    for _ in range(60):
-        label = _svg.Label(rng.uniform(0, 320), rng.uniform(0, 220), "x" * rng.randint(1, 20))
-        taken, others = [box() for _ in range(12)], [box() for _ in range(8)]
-        points = [(rng.uniform(0, 320), rng.uniform(0, 220)) for _ in range(9)]
+    frame, moved = _svg.Box(10, 10, 900, 700), 0
+    for crowd in (20, 100, 300) * 20:
+        label = _svg.Label(rng.uniform(0, 900), rng.uniform(0, 700), "x" * rng.randint(1, 20))
+        taken, others = [box() for _ in range(crowd)], [box() for _ in range(crowd)]
+        points = [(rng.uniform(0, 900), rng.uniform(0, 700)) for _ in range(crowd)]
         found = _svg._best_place(label, taken, others, points, frame, 12.5)
         assert found == plain_place(label, taken, others, points, frame, 12.5)
         moved += found[1]
