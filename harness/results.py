@@ -14,6 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic_core import from_json
+
 from breakeven.harness import _folders, economics
 from breakeven.harness._garbage import uncollected
 from breakeven.harness.contracts import Json, Usage
@@ -359,8 +361,18 @@ def _json(path: Path, default: Any = None) -> Any:
 def _lines(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
-    with path.open(encoding="utf-8") as file:
-        return [json.loads(line) for line in file if line.strip()]
+    with path.open("rb") as file:
+        return [_parsed(line) for line in file if line.strip()]
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    """What `json.loads` says, in half of its time; a lone surrogate is read by itself alone."""
+    row: dict[str, Any]
+    try:
+        row = from_json(line)
+    except ValueError:
+        row = json.loads(line)
+    return row
 
 
 def _task(folder: Path) -> TaskResult:

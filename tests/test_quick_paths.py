@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import json
 import math
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from run_fixture import write_run
 
-from breakeven.harness import draws, results
+from breakeven.harness import draws, results, store
 from breakeven.harness import formats as f
 from breakeven.harness._garbage import uncollected
 from breakeven.reports import _svg
@@ -111,6 +113,27 @@ def test_texts_are_cleaned_together_as_alone() -> None:
     clean, odd = ["a", "b\nc", "naïve"], ["a", "b\x07", "c\r\nd", "\ud800", "\u202e"]
     for texts in ([], clean, odd, [*clean, *odd]):
         assert list(f.all_clean(texts)) == [f.clean(text) for text in texts]
+
+
+def anything(rng: random.Random, depth: int = 0) -> Any:
+    texts = ["", "a\nb", "naïve", "😀", "\x00", "\u2028", '"\\', "\ud83d", "x" * 70, "1e5", "NaN"]
+    numbers = [0, -1, 2**63, 10**40, 0.1, -0.0, 1e-320, 1e300, 1 / 3, rng.random(), math.inf, math.nan, 5.0]
+    kinds = [
+        lambda: rng.choice(texts),
+        lambda: rng.choice(numbers),
+        lambda: rng.choice([True, False, None]),
+        lambda: [anything(rng, depth + 1) for _ in range(rng.randrange(4))],
+        lambda: {rng.choice(texts): anything(rng, depth + 1) for _ in range(rng.randrange(4))},
+    ]
+    return rng.choice(kinds if depth < 4 else kinds[:3])()
+
+
+def test_stored_lines_are_read_as_the_standard_library_reads_them(tmp_path: Path) -> None:
+    rng = random.Random(9)
+    rows = [{"id": i, "value": anything(rng)} for i in range(800)]
+    store.write_lines(tmp_path / "rows.jsonl", rows)
+    wanted = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text("utf-8").split("\n") if line]
+    assert repr(results._lines(tmp_path / "rows.jsonl")) == repr(wanted)  # 5 is not 5.0, 0.0 not -0.0
 
 
 def test_garbage_is_searched_for_again_afterwards() -> None:

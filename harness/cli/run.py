@@ -116,6 +116,7 @@ def _show(console: Console, folder: Path) -> str:
                 console.print(f"\n{compared.line()}", markup=False, highlight=False, soft_wrap=True)
         console.file.write(printed.get())
         write(found, "html", None, examples=True)
+        del found  # within, or the first search for garbage afterwards goes over everything
     return printed.get()
 
 
