@@ -106,12 +106,13 @@ class Command:
 
 
 def commands(run: Path, big: Path, sides: Iterable[str]) -> Iterator[Command]:
-    """The three; every side runs a copy of `run` of its own."""
+    """Help twice, the run again, the report; every side runs a copy of `run` of its own."""
     copies = {side: Path(shutil.copytree(run, big.parent / f"again-{side}")) for side in sides}
     report = big.parent / "report.html"
     predictions = sum(len(store.read_rows(file)) for file in big.glob("cells/*/predictions.jsonl"))
     again = f"`breakeven run --resume`, {run.name} finished"
     yield Command("`breakeven --help`", 0.3, lambda side: ["--help"])
+    yield Command("`breakeven run --help`", 0.3, lambda side: ["run", "--help"])
     yield Command(again, 3.0, lambda side: ["run", "--resume", copies[side]])
     yield Command(
         f"`breakeven report`, {predictions:,} predictions",
