@@ -138,6 +138,28 @@ def test_what_is_shown_depends_on_the_program_the_day_and_the_terminal(
     assert len({first, *others}) == 6
 
 
+@pytest.mark.parametrize("name", ["scratch", "artifacts", "predictor", "journal", "report.csv"])
+def test_a_task_may_be_called_like_what_is_left_out(tmp_path: Path, name: str) -> None:
+    run = write_run(tmp_path / "run", tasks=["support_intents"], examples=6)
+    (run / "tasks/support_intents").rename(run / "tasks" / name)
+    first = key(run)
+    (run / "tasks" / name / "test.jsonl").write_text("")
+    assert key(run) != first
+
+
+def test_what_was_made_for_readers_and_what_is_addressed_by_its_content_is_left_out(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", tasks=["support_intents"], examples=6)
+    first, cell = key(run), next((run / "cells").iterdir())
+    for place in (
+        run / "report.html", run / "report.csv", run / ".lock", run / _shown.FILE,
+        run / "artifacts/adapter-1/adapter_model.safetensors", run / "before/1/run.json",
+        cell / "journal.jsonl", cell / "predictor/levers.json", cell / "scratch/x",
+    ):  # fmt: skip
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text("anything")
+    assert key(run) == first
+
+
 def test_the_sources_of_reports_and_of_the_decision_are_looked_at() -> None:
     names = {"/".join(file.parts[-2:]) for file in _shown._sources()}
     assert {"reports/html.py", "templates/report.html", "templates/report.css"} <= names

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -23,8 +23,9 @@ from breakeven.harness import registry, store
 FILE = "shown.json"
 #: What computes and draws, beside the program's own sources.
 PACKAGES = ("numpy", "scipy", "jinja2", "markupsafe", "pydantic", "pyyaml", "rich", "genai-prices")
-#: In a run: what no report reads, and what is addressed by its content and named in what a report reads.
-SETTLED = frozenset({"artifacts", "before", "scratch", "predictor", "predictor.partial"})
+#: In a run and in a cell: what no report reads, or what is addressed by its content in a file that one reads.
+SETTLED = frozenset({"artifacts", "before"})
+SETTLED_IN_CELLS = frozenset({"scratch", "predictor", "predictor.partial"})
 
 
 def said(folder: Path, made_from: str) -> str | None:
@@ -49,7 +50,7 @@ def keep(folder: Path, made_from: str, text: str) -> None:
 def made_from(folder: Path, console: Console) -> str:
     """Hash of everything that the tables on this console and the report of this run are made from."""
     total = hashlib.sha256()
-    look = [console.width, console.color_system, console.is_terminal, console.encoding]
+    look = [console.width, console.color_system, console.no_color, console.is_terminal, console.encoding]
     versions = [platform.python_version(), *(_version(package) for package in PACKAGES)]
     for part in (str(folder.resolve()), look, _day(), versions):
         total.update(f"{part!r}\n".encode())
@@ -70,14 +71,17 @@ def _sources() -> list[Path]:
 def files(folder: Path) -> Iterator[Path]:
     """The files of a run but the settled ones, journals, locks and what was made for readers."""
     for file in sorted(folder.rglob("*")):
-        inside = file.relative_to(folder).parts
-        left_out = (
-            not SETTLED.isdisjoint(inside[:-1])
-            or file.name.startswith((".", "journal", "report."))
-            or inside == (FILE,)
-        )
-        if not left_out and file.is_file():
+        if not _left_out(file.relative_to(folder).parts) and file.is_file():
             yield file
+
+
+def _left_out(inside: Sequence[str]) -> bool:
+    name = inside[-1]
+    if inside[0] in SETTLED or name.startswith("."):  # a lock, a file that is being written
+        return True
+    if inside[0] == "cells" and len(inside) > 2:
+        return inside[2] in SETTLED_IN_CELLS or name.startswith("journal")
+    return len(inside) == 1 and (name == FILE or name.startswith("report."))
 
 
 def _day() -> str:

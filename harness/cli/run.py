@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from breakeven.harness import plan, predicted, progress, suite
+from breakeven.harness import plan, progress, suite
 from breakeven.harness import run as runs
 from breakeven.harness.errors import UserError
 from breakeven.harness.suite import Suite
@@ -58,6 +58,8 @@ def run(
     else:
         chosen = suite.load(suite.find(suite_name), changes)
         if estimate is not None:
+            from breakeven.harness import predicted
+
             options = replace(options, estimate=predicted.load(estimate, chosen.suite))
         if dry_run:
             return _dry_run(console, chosen, options)
