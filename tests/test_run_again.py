@@ -113,7 +113,17 @@ def test_other_weights_run_again(run: Path, breakeven: Callable[..., Any]) -> No
     assert "weather--majority: its task" not in said.out
 
 
-def key(folder: Path, **console: Any) -> str:
+def test_a_file_that_cannot_be_read_hides_nothing_and_remembers_nothing(
+    run: Path, breakeven: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = shown(breakeven("run", "--resume", run))
+    (run / _shown.FILE).unlink()
+    monkeypatch.setattr(_shown, "files", lambda folder: [folder / "not there"])
+    assert shown(breakeven("run", "--resume", run)) == first
+    assert not (run / _shown.FILE).exists()
+
+
+def key(folder: Path, **console: Any) -> str | None:
     return _shown.made_from(folder, Console(file=sys.stdout, **{"width": 100, **console}))
 
 

@@ -28,8 +28,10 @@ SETTLED = frozenset({"artifacts", "before"})
 SETTLED_IN_CELLS = frozenset({"scratch", "predictor", "predictor.partial"})
 
 
-def said(folder: Path, made_from: str) -> str | None:
+def said(folder: Path, made_from: str | None) -> str | None:
     """The text that was printed when the run was last shown; None where it has to be made again."""
+    if made_from is None:
+        return None
     try:
         kept = store.read_json(folder / FILE, {})
         report = (folder / "report.html").read_bytes()
@@ -41,23 +43,31 @@ def said(folder: Path, made_from: str) -> str | None:
     return text if isinstance(text, str) and kept.get("report") == _sha256(report) else None
 
 
-def keep(folder: Path, made_from: str, text: str) -> None:
+def keep(folder: Path, made_from: str | None, text: str) -> None:
     """Remember that `text` was printed and the report written, both from what `made_from` stands for."""
+    if made_from is None:
+        return
     report = _sha256((folder / "report.html").read_bytes())
     store.write_json(folder / FILE, {"made_from": made_from, "report": report, "said": text})
 
 
-def made_from(folder: Path, console: Console) -> str:
-    """Hash of everything that the tables on this console and the report of this run are made from."""
+def made_from(folder: Path, console: Console) -> str | None:
+    """Hash of everything that the tables on this console and the report of this run are made from.
+
+    None where some of it cannot be read: then nothing is remembered.
+    """
     total = hashlib.sha256()
     look = [console.width, console.color_system, console.no_color, console.is_terminal, console.encoding]
     versions = [platform.python_version(), *(_version(package) for package in PACKAGES)]
     for part in (str(folder.resolve()), look, _day(), versions):
         total.update(f"{part!r}\n".encode())
-    for file in (*_sources(), *files(folder)):
-        content = file.read_bytes()
-        total.update(f"{str(file)!r} {len(content)}\n".encode())
-        total.update(content)
+    try:
+        for file in (*_sources(), *files(folder)):
+            content = file.read_bytes()
+            total.update(f"{str(file)!r} {len(content)}\n".encode())
+            total.update(content)
+    except OSError:
+        return None
     return total.hexdigest()
 
 
