@@ -29,6 +29,8 @@ _loading = threading.Lock()
 
 def pick_device(device: str) -> str:
     """ "auto" is CUDA when there is any, else the CPU; anything else is checked and kept."""
+    if device == "cpu":
+        return device  # always there: a resumed run, whose device is settled, need not import torch to know
     import torch
 
     if device == "auto":
