@@ -252,13 +252,14 @@ def _half_precision(tunable: Tunable, settings: Settings) -> bool:
 def _attending(base: Any) -> Iterator[None]:
     """Within, a model with torch's attention takes `blocks`; one with another attention is left alone."""
     before = base.config._attn_implementation
-    if before == "sdpa":
-        base.set_attn_implementation(_blocks.NAME)
+    if not attention.is_torchs(base.config):
+        yield
+        return
+    base.set_attn_implementation(_blocks.NAME)
     try:
         yield
     finally:
-        if before == "sdpa":
-            base.set_attn_implementation(before)
+        base.set_attn_implementation(before)
 
 
 def _switch_checkpointing(base: Any, on: bool) -> None:
