@@ -12,7 +12,13 @@ from breakeven.harness.engines import _attention
 from breakeven.harness.engines._attention import attended
 
 Shape = tuple[int, int, int, int, int]  # batch, heads, key heads, tokens, all tokens
-SHAPES: list[Shape] = [(1, 4, 4, 5, 5), (3, 6, 2, 7, 19), (2, 3, 1, 300, 300), (2, 2, 2, 150, 400)]
+SHAPES: list[Shape] = [
+    (2, 6, 2, 1, 30),
+    (1, 4, 4, 5, 5),
+    (3, 6, 2, 7, 19),
+    (2, 3, 1, 300, 300),
+    (2, 2, 2, 150, 400),
+]
 
 
 def tensors(shape: Shape) -> list[torch.Tensor]:
@@ -74,6 +80,23 @@ def test_without_a_mask_a_token_sees_itself_and_all_before(shape: Shape) -> None
     causal = torch.ones(1, 1, tokens, width, dtype=torch.bool).tril(width - tokens)
     expected = exactly(given, causal)
     assert float((attended(*given, None, 0.2).double() - expected).abs().max()) < 2**-6
+
+
+@pytest.mark.parametrize("few", [0, 1000], ids=["by products", "by torch's kernel"])
+@pytest.mark.parametrize("masked", [True, False])
+def test_a_single_token_sees_all_but_the_padding(
+    masked: bool, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_attention, "FEW", few)
+    shape = 3, 6, 2, 1, 21
+    given = tensors(shape)
+    sees = padded_on_the_left(shape) if masked else torch.ones(3, 1, 1, 21, dtype=torch.bool)
+    module = torch.nn.Module()
+    module.is_causal = True  # type: ignore[assignment]
+    with torch.inference_mode():
+        found, _ = _attention.attend(module, *given, sees if masked else None, scaling=0.2)
+    assert found.shape == (3, 1, 6, 16)
+    assert float((found.double() - exactly(given, sees)).abs().max()) < 2**-6
 
 
 def test_a_model_answers_with_it_and_trains_without_it(monkeypatch: pytest.MonkeyPatch) -> None:

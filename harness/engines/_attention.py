@@ -1,8 +1,8 @@
-"""Attention of a CPU model in bfloat16 over several tokens at once, by torch's matrix products.
+"""Attention of a CPU model in bfloat16, by torch's matrix products.
 
 torch's own kernel multiplies at float32's rate there, has keys copied for each query head that shares them,
 and computes what a mask hides. Here scores are products in float32, as in that kernel, and probabilities meet
-the values in bfloat16. Single tokens, gradients and everything else are left to it.
+the values in bfloat16. Single tokens behind few others, gradients and all else are left to it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from breakeven.harness import attention
 
 #: Tokens of a row, and scores, that are computed at once: what is still in the processor's cache when read.
 TOKENS, SCORES = 128, 1_000_000
+#: Keys of a batch up to which torch's kernel is quicker for single tokens.
+FEW = 512
 #: Stands for what may not be seen. Finite, so that padding, which may see nothing, gets a number too.
 HIDDEN = -1e30
 #: Arguments that change attention in ways not written down here.
@@ -55,8 +57,7 @@ def attend(
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     plain = (
-        query.shape[2] > 1
-        and query.dtype == torch.bfloat16
+        query.dtype == torch.bfloat16
         and torch.is_inference_mode_enabled()
         and not dropout
         and not any(more.get(name) is not None for name in OTHER)
@@ -67,7 +68,20 @@ def attend(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **more
         )
         return found
-    return attended(query, key, value, attention_mask, scaling or query.shape[3] ** -0.5), None
+    scale = scaling or query.shape[3] ** -0.5
+    if query.shape[2] == 1 and key.shape[0] * key.shape[2] <= FEW:
+        return _of_single(query, key, value, attention_mask, scale), None
+    return attended(query, key, value, attention_mask, scale), None
+
+
+def _of_single(query: Any, key: Any, value: Any, mask: Any, scale: float) -> Any:
+    """By torch's kernel, which takes heads that share keys for tokens that do: several times as fast."""
+    from torch.nn.functional import scaled_dot_product_attention
+
+    batch, heads, _, size = query.shape
+    q = query.reshape(batch, key.shape[1], heads // key.shape[1], size)
+    found = scaled_dot_product_attention(q, key, value, attn_mask=mask, scale=scale)
+    return found.reshape(batch, 1, heads, size)
 
 
 def attended(query: Any, key: Any, value: Any, mask: Any, scale: float) -> Any:
