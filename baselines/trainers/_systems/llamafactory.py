@@ -110,7 +110,7 @@ def remarks(job: Job) -> tuple[str, ...]:
     if "template" not in job.extra:
         said.append(
             "No `template` is set: LLaMA-Factory then derives one from the tokenizer's chat template and may "
-            "put in other line breaks. Compare the example it prints with the one in preflight.txt, or set "
-            "--set template=NAME."
+            "put in other line breaks. Compare the example it prints with that of `breakeven preflight`, or "
+            "export again with --key template=NAME."
         )
     return tuple(said)
