@@ -76,6 +76,8 @@ def make_task(
         UserError: for whatever is missing or wrong, with file, line and field as far as they are known.
     """
     if isinstance(columns, Columns) or not is_formatted(data, columns or {}):
+        if not instructions.strip():
+            raise UserError("is required", field="instructions")
         columns = columns if isinstance(columns, Columns) else Columns.of(**{"input": (), **(columns or {})})
         by_split, origin = _rows(data, columns, base, encoding)
         read_as: Mapping[str, Json] = {}
