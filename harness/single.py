@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from breakeven.harness import plan, progress, registry
 from breakeven.harness import run as runs
 from breakeven.harness import suite as suites
@@ -53,7 +51,7 @@ def as_suite(what: str, strategy: str, model: str = "", changes: Sequence[str] =
             return suites.load(path, changes)
         data = dict(YamlFile(path).data)
         data["strategies"] = _with(data.get("strategies"), strategy_name(strategy), settings)
-        return _loaded(data, changes, path.parent)
+        return suites.made(data, path.parent, changes)
     name = Path(what.rpartition(":")[2] if ".py:" in what else what).name
     data = {
         "suite": "single",
@@ -61,7 +59,7 @@ def as_suite(what: str, strategy: str, model: str = "", changes: Sequence[str] =
         "models": {"default": {"model": model or DEFAULT_MODEL}},
         "strategies": {strategy_name(strategy): settings or {}},
     }
-    return _loaded(data, changes, Path.cwd())
+    return suites.made(data, Path.cwd(), changes)
 
 
 def strategy_name(strategy: str) -> str:
@@ -82,18 +80,6 @@ def _settings_file(strategy: str) -> dict[str, Any] | None:
 def _with(strategies: Any, name: str, settings: dict[str, Any]) -> dict[str, Any]:
     known = {str(n): {} for n in strategies} if isinstance(strategies, list) else dict(strategies or {})
     return {**known, name: settings}
-
-
-def _loaded(data: dict[str, Any], changes: Sequence[str], base: Path) -> Suite:
-    """A suite that stands in no file; relative paths start where they would in one at `base`."""
-    with tempfile.NamedTemporaryFile("w", suffix=".yaml", dir=base, delete=False, encoding="utf-8") as file:
-        yaml.safe_dump(data, file, sort_keys=False, allow_unicode=True)
-    try:
-        return suites.load(Path(file.name), changes)
-    except UserError as error:
-        raise UserError(error.what, field=error.field, hint=error.hint) from error
-    finally:
-        Path(file.name).unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

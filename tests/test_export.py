@@ -191,6 +191,13 @@ def test_a_hosted_model_becomes_a_model_of_the_suite(folder: Path) -> None:
     assert (made["models"], made["weights"]["model"]) == (["lora-axolotl"], "ft:gpt-4o-mini:me::abc")
 
 
+def test_a_new_suite_asks_the_model_that_was_tuned(folder: Path, model: Path) -> None:
+    import_adapter("elsewhere/adapter", into=Path("new.yaml"), money=0.0)
+    suite = yaml.safe_load(Path("new.yaml").read_text())
+    assert suite["models"]["default"]["model"] == str(model)
+    assert suite["tasks"]["weather"]["task"].endswith("weather.yaml")
+
+
 def test_a_hosted_model_is_asked_and_its_training_costs_what_was_stated(
     folder: Path, serve: Callable[..., Any], breakeven: Callable[..., Any]
 ) -> None:

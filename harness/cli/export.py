@@ -72,6 +72,7 @@ def export(
             "task_digest": plan.task_digest(one.task),
             "from": what,
             "task_entry": suite.tasks[one.spec.task].model_dump(mode="json", exclude_defaults=True),
+            "models": {one.spec.model or "default": entry.model_dump(mode="json")},
             "strategy": one.spec.strategy,
             "factory": one.spec.factory,
             "strategy_settings": dict(one.spec.settings),

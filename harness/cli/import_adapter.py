@@ -169,6 +169,7 @@ def _into(
         data = {
             "suite": into.name.split(".")[0],
             "tasks": {known["task"]: known["task_entry"]},
+            **({} if model else {"models": known["models"]}),
             "strategies": {"zero-shot": {}},
         }
     if label in (data.get("strategies") or {}):
