@@ -131,3 +131,20 @@ def test_a_provider_wants_ten_examples_that_are_not_too_long() -> None:
     found, *_ = providers_rules([*pairs, pairs[0]], [70_000, *[10] * 9], "api.example.com")
     assert found.level == "warning"
     assert "65,536" in found.what
+
+
+def test_a_model_behind_an_api_is_held_against_its_providers_rules(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, serve: Callable[..., Any]
+) -> None:
+    letters(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    server = serve()
+    api = {"model": "small", "engine": "openai", "base_url": server.url, "price_as": "gpt-4o-mini"}
+    suite = write_suite(tmp_path, model, models={"api": api}, strategies={"tuned": {"weights": {"rank": 4}}})
+    with single.single(single.as_suite(str(suite), "tuned"), "tuned") as one:
+        looked = examine(one)
+    assert not looked.fails
+    assert "10 examples" in said(looked, "provider").what
+    assert looked.mask[-1][1]
+    assert not any(learned for _, learned in looked.mask[:-1])
+    assert not server.got  # nothing was asked

@@ -192,6 +192,11 @@ def test_the_providers_job_leaves_open_what_it_does_not_let_one_choose() -> None
     assert body["seed"] == 7
 
 
+def test_a_provider_is_not_sent_fewer_rows_than_it_takes() -> None:
+    with pytest.raises(UserError, match="wants 10 examples, there are 9"):
+        system("openai").files(replace(JOB, examples=9))
+
+
 @pytest.mark.parametrize(("name", "file"), [("unsloth", "train_unsloth.py"), ("openai", "fine_tune.py")])
 def test_generated_scripts_are_python(name: str, file: str) -> None:
     ast.parse(system(name).files(JOB)[file])

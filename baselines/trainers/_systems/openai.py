@@ -11,6 +11,7 @@ from typing import Any
 
 from breakeven.baselines.trainers._systems._job import Job, conversation, overlaid, whole_epochs
 from breakeven.harness.contracts import TrainingPair
+from breakeven.harness.errors import UserError
 
 TITLE = "an OpenAI-compatible provider"
 VERSION = "3.51.0"
@@ -18,9 +19,8 @@ INSTALL = f"pip install 'openai=={VERSION}'"
 JOB = "job.json"
 SCRIPT = "fine_tune.py"
 
-#: Of the OpenAI fine-tuning guide: fewer rows are refused, larger files too.
+#: Of the OpenAI fine-tuning guide: a file with fewer rows is refused.
 LEAST_EXAMPLES = 10
-MOST_BYTES = 512 * 1024**2
 
 
 def rows(pairs: Sequence[TrainingPair]) -> list[dict[str, Any]]:
@@ -35,8 +35,13 @@ def _shown(message: Mapping[str, Any]) -> dict[str, Any]:
 def files(job: Job) -> dict[str, str]:
     """`job.json`, the body of POST /fine_tuning/jobs without its files' ids, and a script that sends it.
 
-    What a provider does not let one choose (rank, schedule, a learning rate as such) stays its own.
+    What a provider does not let one choose (rank, schedule, a learning rate as such) stays its own. Raises
+    UserError for a fraction of an epoch, and for fewer rows than a provider takes.
     """
+    if job.examples < LEAST_EXAMPLES:
+        raise UserError(
+            f"a provider wants {LEAST_EXAMPLES} examples, there are {job.examples}", field="train"
+        )
     return {JOB: json.dumps(body(job), indent=2) + "\n", SCRIPT: _script(job)}
 
 
