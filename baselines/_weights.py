@@ -14,8 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from breakeven.baselines._imported import ImportedTraining
 from breakeven.baselines._settings import WeightSettings
 from breakeven.baselines._tuning import adapter_spec
+from breakeven.baselines.trainers.imported import Imported
 from breakeven.harness.contracts import (
     EngineSession,
     Json,
@@ -39,30 +41,40 @@ class Adapter:
     """An adapter folder and what training it did."""
 
     folder: Path
-    training: TrainingResult
+    training: TrainingResult | ImportedTraining
+
+    @property
+    def is_applied(self) -> bool:
+        """Whether the folder's weights are laid over the model; a hosted model that was imported has none."""
+        return not getattr(self.training, "hosted_model", "")
 
     @classmethod
     def read(cls, folder: Path) -> Adapter:
         row = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+        if "imported_from" in row:
+            return cls(folder, ImportedTraining.from_json(row))
         for curve in ("losses", "validation_losses"):
             row[curve] = tuple((int(step), float(loss)) for step, loss in row[curve])
         return cls(folder, TrainingResult(**row))
 
 
-def require_trainable(engine: EngineSession) -> None:
-    """Raises NotApplicable when the engine's model cannot be tuned here."""
+def require_trainable(engine: EngineSession, settings: WeightSettings) -> None:
+    """Raises NotApplicable when the engine's model cannot be tuned by this trainer."""
+    trainer, _ = make_trainer(settings)
+    if isinstance(trainer, Imported) and trainer.model:
+        return
     if not (engine.capabilities.train and engine.capabilities.adapters):
         card = engine.describe()
         raise NotApplicable(f"no trainer: {card.name} behind the {card.engine} engine cannot be tuned")
 
 
-def make_trainer(settings: WeightSettings) -> tuple[Trainer, Mapping[str, Json]]:
+def make_trainer(settings: WeightSettings) -> tuple[Trainer | Imported, Mapping[str, Json]]:
     """The trainer and its settings, defaults filled in where the trainer says them (`trainer.settings`).
 
     Raises:
         UserError: when there is no such trainer, or it does not know a setting.
     """
-    make: Callable[..., Trainer] = find("trainers", settings.trainer)
+    make: Callable[..., Trainer | Imported] = find("trainers", settings.trainer)
     try:
         trainer = make(**settings.settings)
     except UserError as error:
@@ -88,6 +100,8 @@ def tune(
         raise UserError("there are no training examples to tune the weights on", field="train")
     trainer, filled = make_trainer(settings)
     card = engine.describe()
+    if isinstance(trainer, Imported):
+        return _fetched(trainer, filled, settings, pairs, validation, engine, services)
 
     def build(folder: Path, ledger: Ledger) -> None:
         scratch = folder / "checkpoints"
@@ -100,7 +114,32 @@ def tune(
             )
             write_text(folder / "training.json", json.dumps(asdict(result), indent=1))
         shutil.rmtree(scratch, ignore_errors=True)
-        _book(Adapter.read(folder).training, card, ledger)
+        trained = Adapter.read(folder).training
+        assert isinstance(trained, TrainingResult)
+        _book(trained, card, ledger)
+
+    spec = _spec(settings, filled, pairs, validation, card, services.seed)
+    return Adapter.read(services.artifacts.get("adapter", spec, build))
+
+
+def _fetched(
+    trainer: Imported,
+    filled: Mapping[str, Json],
+    settings: WeightSettings,
+    pairs: Sequence[TrainingPair],
+    validation: Sequence[TrainingPair],
+    engine: EngineSession,
+    services: Services,
+) -> Adapter:
+    """What was tuned elsewhere, as the artifact that a training here would have made."""
+    card = engine.describe()
+
+    def build(folder: Path, ledger: Ledger) -> None:
+        raw: Any = engine.raw
+        tunable = None if trainer.model else raw.tunable()
+        training = trainer.fetch(tunable, card, pairs, folder, services.seed)
+        write_text(folder / "training.json", json.dumps(asdict(training), indent=1))
+        training.book(card, ledger)
 
     spec = _spec(settings, filled, pairs, validation, card, services.seed)
     return Adapter.read(services.artifacts.get("adapter", spec, build))
@@ -122,6 +161,9 @@ def foresee(
         raise UserError("there are no training examples to tune the weights on", field="train")
     trainer, filled = make_trainer(settings)
     key = digest(_spec(settings, filled, pairs, validation, engine.describe(), services.seed))
+    if isinstance(trainer, Imported):
+        answers = tuple(engine.count_tokens(Request(p.id, text=p.answer)) for p in pairs)
+        return TrainingOutlook(key, 0, answers)  # it was done elsewhere
     if isinstance(trainer, PreviewedTrainer):
         raw: Any = engine.raw
         return replace(trainer.outlook(raw.tunable(), pairs, validation, services.seed, filled), key=key)

@@ -14,15 +14,19 @@ from typing import Any
 
 from breakeven.baselines import _prompt
 from breakeven.baselines._composer import Composer
+from breakeven.baselines._imported import ImportedTraining
 from breakeven.baselines._prompt import Fitted
 from breakeven.baselines._retrieval import language_remarks, reference, resolved
 from breakeven.baselines._settings import LeverSettings
 from breakeven.baselines._weights import Adapter, foresee, make_trainer, require_trainable, tune
+from breakeven.baselines.trainers.imported import Imported
 from breakeven.harness.contracts import (
     Brief,
     Completion,
     EngineSession,
     Example,
+    Export,
+    ExportTarget,
     Input,
     Json,
     Prediction,
@@ -35,6 +39,7 @@ from breakeven.harness.contracts import (
     take,
 )
 from breakeven.harness.errors import NotApplicable, UserError
+from breakeven.harness.store import digest
 from breakeven.harness.yamlfile import validated
 
 
@@ -68,12 +73,20 @@ class Levers:
             varies.add("seed")
         return frozenset(varies)
 
+    @property
+    def digest(self) -> str | None:
+        """Hash of weights that were tuned elsewhere, which the settings only point to; None without them."""
+        if self.settings.weights is None:
+            return None
+        trainer, filled = make_trainer(self.settings.weights)
+        return digest(dict(filled)) if isinstance(trainer, Imported) else None
+
     def fit(
         self, brief: Brief, train: Sequence[Example], validation: Sequence[Example], services: Services
     ) -> LeversPredictor:
         engine = self._engine(brief, services)
         if self.settings.weights is not None:
-            require_trainable(engine)
+            require_trainable(engine, self.settings.weights)
         composer = Composer.fit(brief, self.settings, train, validation, services)
         adapter, report = None, FitReport()
         if self.settings.weights is not None:
@@ -81,6 +94,46 @@ class Levers:
             checks = self._pairs(composer, validation, engine, services, None)
             adapter = tune(self.settings.weights, pairs, checks, engine, services)
         return LeversPredictor(composer, services, engine, adapter, report)
+
+    def training_pairs(
+        self, brief: Brief, train: Sequence[Example], validation: Sequence[Example], services: Services
+    ) -> tuple[list[TrainingPair], list[TrainingPair]]:
+        """See `contracts.Exportable`."""
+        if self.settings.weights is None:
+            raise NotApplicable("no weights are tuned: there is nothing to train on")
+        engine = self._engine(brief, services)
+        composer = Composer.fit(brief, self.settings, train, validation, services)
+        pairs, checks = (self._pairs(composer, some, engine, services, None) for some in (train, validation))
+        return pairs, checks
+
+    def requests(
+        self,
+        brief: Brief,
+        train: Sequence[Example],
+        validation: Sequence[Example],
+        services: Services,
+        inputs: Sequence[Input],
+    ) -> list[Request]:
+        """See `contracts.Exportable`."""
+        engine = self._engine(brief, services)
+        composer = Composer.fit(brief, self.settings, train, validation, services)
+        return LeversPredictor(composer, services, engine, None, FitReport()).requests(inputs)[0]
+
+    def export(
+        self,
+        brief: Brief,
+        train: Sequence[Example],
+        validation: Sequence[Example],
+        services: Services,
+        target: ExportTarget,
+    ) -> Export:
+        """See `contracts.Exportable`."""
+        from breakeven.baselines._export import export
+
+        pairs, checks = self.training_pairs(brief, train, validation, services)
+        assert self.settings.weights is not None
+        engine = self._engine(brief, services)
+        return export(self.settings.weights, pairs, checks, engine, services.seed, target)
 
     def load(self, folder: Path, brief: Brief, services: Services) -> LeversPredictor:
         engine = self._engine(brief, services)
@@ -101,7 +154,7 @@ class Levers:
         """See `contracts.Previewed`. Renders and counts; only the embedding model is asked."""
         engine = self._engine(brief, services)
         if self.settings.weights is not None:
-            require_trainable(engine)
+            require_trainable(engine, self.settings.weights)
         shown = self.settings.demonstrations
         searched = shown is not None and shown.select == "similar"
         some, checks = take(train, sample), take(validation, sample)
@@ -172,7 +225,7 @@ class LeversPredictor:
     report: FitReport
 
     @property
-    def training(self) -> TrainingResult | None:
+    def training(self) -> TrainingResult | ImportedTraining | None:
         return self.adapter.training if self.adapter else None
 
     def predict(self, inputs: Sequence[Input]) -> Iterator[Prediction]:
@@ -181,7 +234,8 @@ class LeversPredictor:
         Raises:
             UserError: when an input alone, without anything shown beside it, is too long for the model.
         """
-        engine = self.base.adapt(self.adapter.folder) if self.adapter else self.base
+        applied = self.adapter is not None and self.adapter.is_applied
+        engine = self.base.adapt(self.adapter.folder) if self.adapter and applied else self.base
         requests, by_id = self.requests(inputs)
         for completion in engine.complete(requests):
             yield self._prediction(completion, by_id[completion.id])
@@ -293,6 +347,8 @@ class LeversPredictor:
             notes["answer"] = "scored over the choices" if self._scored else "generated"
             if not self._scored:
                 remarks.append("generated: the engine gives no log-probabilities to score choices by")
+        if self.adapter is not None:
+            remarks += getattr(self.adapter.training, "remarks", ())
         if self.composer.searches:
             remarks += language_remarks(self.composer.brief, self.services)
         return {**notes, "remarks": remarks}

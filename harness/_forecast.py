@@ -298,7 +298,7 @@ def _seconds(
     speeds, training, spent = found.speeds, cell.training, 0.0
     if speeds is None:
         return None
-    if training is not None:
+    if training is not None and training.training_tokens:  # none where it was done elsewhere
         if found.training is None or training.work is None:
             return None
         spent = found.training.seconds(training.key, training.work, training.validating)

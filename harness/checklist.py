@@ -143,8 +143,9 @@ def _compute(tuned: Sequence[Row]) -> Iterator[Item]:
     if not trainings:
         yield _missing("costs", "compute", "nothing was trained")
         return
-    longest = max(float(t.get("seconds") or 0.0) for t in trainings)
-    tokens = max(float(t.get("training_tokens") or 0.0) for t in trainings)
+    longest = max((float(t["seconds"]) for t in trainings if t.get("seconds") is not None), default=None)
+    known = (float(t["training_tokens"]) for t in trainings if t.get("training_tokens") is not None)
+    tokens = max(known, default=None)
     said = (
         f"{f.plural(len(trainings), 'training')}, each of {f.seconds(longest)} and {f.count(tokens)} tokens"
     )

@@ -500,6 +500,71 @@ class Trainer(Protocol):
     ) -> TrainingResult: ...
 
 
+# --- training elsewhere ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ExportTarget:
+    """Where a training goes: which system, on what, over which base model ("": by the name we know it by).
+
+    `extra` are keys of the system's own configuration, laid over ours.
+    """
+
+    system: str
+    device: Literal["cpu", "cuda"] = "cuda"
+    model: str = ""
+    micro_batch: int | None = None
+    load_in_4bit: bool = False
+    packing: bool = False
+    extra: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """A training as files (relative path -> text), the record by which its result comes back, and what to
+    know of it, as sentences."""
+
+    files: Mapping[str, str]
+    record: Mapping[str, Json]
+    remarks: tuple[str, ...]
+
+
+@runtime_checkable
+class Exportable(Protocol):
+    """A strategy that tunes weights, and whose training can be looked at, or done elsewhere."""
+
+    def training_pairs(
+        self, brief: Brief, train: Sequence[Example], validation: Sequence[Example], services: Services
+    ) -> tuple[Sequence[TrainingPair], Sequence[TrainingPair]]:
+        """The training and validation pairs that `fit` would hand to its trainer. Trains nothing.
+
+        Raises NotApplicable where it tunes no weights.
+        """
+        ...
+
+    def requests(
+        self,
+        brief: Brief,
+        train: Sequence[Example],
+        validation: Sequence[Example],
+        services: Services,
+        inputs: Sequence[Input],
+    ) -> Sequence[Request]:
+        """What it would ask about these inputs once it is fitted. Trains and asks nothing."""
+        ...
+
+    def export(
+        self,
+        brief: Brief,
+        train: Sequence[Example],
+        validation: Sequence[Example],
+        services: Services,
+        target: ExportTarget,
+    ) -> Export:
+        """The same pairs as the files of another system. Raises UserError for what it cannot do."""
+        ...
+
+
 # --- before anything runs --------------------------------------------------------------------
 
 

@@ -325,9 +325,33 @@ def _through_datasets(
     try:
         data = datasets.Dataset.from_dict(table, features=datasets.Features(features))
     except (TypeError, ValueError, OverflowError) as e:
+        for line, record in numbered:
+            for column, value in record.items():
+                _check_unicode(value, name, line, column)
         raise UserError(f"{name} holds a value that JSON cannot express: {e}") from e
     lines = [line for line, _ in numbered]
     return [Row(values, name, line) for line, values in zip(lines, data, strict=True)]
+
+
+def lone_surrogate(text: str) -> int | None:
+    """Position of the first lone surrogate (half an emoji), which no UTF-8 file can hold; None if sound."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        return error.start
+    return None
+
+
+def _check_unicode(value: Any, file: str, line: int, column: str) -> None:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    if lone_surrogate(text) is not None:
+        raise UserError(
+            "holds half of a character (a lone surrogate)",
+            file=file,
+            line=line,
+            field=column,
+            hint="something cut an emoji in two; mend or drop the row",
+        )
 
 
 def _read_iterable(source: Iterable[Mapping[str, Any]]) -> dict[str, list[Row]]:

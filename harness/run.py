@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from breakeven.harness import plan, registry, scoring, store
 from breakeven.harness import suite as suites
-from breakeven.harness.contracts import Embedder, Engine, Example, Request, Task
+from breakeven.harness.contracts import Embedder, Engine, Example, Message, Request, Task
 from breakeven.harness.errors import UserError
 from breakeven.harness.folds import CrossfitTask, crossfitted
 from breakeven.harness.ledger import Ledger
@@ -335,11 +335,13 @@ def bare_request(task: Task, example: Example) -> Request:
     """Instructions and input alone: the least that any strategy with a language model sends."""
     from breakeven.harness.templating import render
 
-    messages = (
-        {"role": "system", "content": task.instructions},
-        {"role": "user", "content": render(task.input_template, example.input)},
-    )
-    return Request(example.id, messages=messages, max_tokens=task.max_tokens)
+    told: list[Message] = [{"role": "system", "content": task.instructions}] if task.instructions else []
+    turns = example.input.get("messages") if not task.input_template.strip() else None
+    if isinstance(turns, list):
+        asked = [{"role": str(turn["role"]), "content": str(turn["content"])} for turn in turns]
+    else:
+        asked = [{"role": "user", "content": render(task.input_template, example.input)}]
+    return Request(example.id, messages=(*told, *asked), max_tokens=task.max_tokens)
 
 
 def write_task(folder: Path, task: Task) -> None:

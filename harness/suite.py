@@ -196,6 +196,28 @@ def load(path: Path, changes: Sequence[str] = ()) -> Suite:
     return _resolved(suite, source)
 
 
+def made(data: Mapping[str, Any], base: Path, changes: Sequence[str] = ()) -> Suite:
+    """A suite that stands in no file; relative paths start at `base`. Raises UserError as `load` does."""
+    changed = copy.deepcopy(dict(data))
+    validated(Suite, changed, None)
+    for change in changes:
+        _apply(changed, change)
+    try:
+        return _resolved(validated(Suite, changed, None), _Unwritten(base))
+    except UserError as error:
+        raise UserError(error.what, field=error.field, hint=error.hint) from error
+
+
+class _Unwritten(YamlFile):
+    """Where settings come from that nobody wrote into a file."""
+
+    def __init__(self, base: Path) -> None:
+        self.path, self.data = base / "suite.yaml", None
+
+    def line(self, location: Sequence[str | int]) -> int | None:
+        return None
+
+
 def _apply(data: dict[str, Any], change: str) -> None:
     key, equals, raw = change.partition("=")
     if not equals or not key:

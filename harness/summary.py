@@ -79,7 +79,7 @@ def _row(
     seeds = len(results.suite.get("seeds") or ()) if cells[0].seed is not None else 1
     wanted = max(len(cells), seeds)  # cells that were never begun have no folder yet
     notes = [f"{len(done)} of {wanted} seeds"] if len(done) < wanted else []
-    trained = [float(c.training["seconds"]) for c in done if c.training]
+    trained = [float(c.training["seconds"]) for c in done if c.training and c.training["seconds"] is not None]
     return replace(
         row,
         quality=quality,

@@ -20,6 +20,9 @@ from breakeven.harness.contracts import Document, Example, Json, Metric, Task
 from breakeven.harness.data import Columns
 from breakeven.harness.errors import UserError
 from breakeven.harness.readers import Row, Source
+from breakeven.harness.rows.sources import Source as DataSource
+from breakeven.harness.rows.sources import is_source
+from breakeven.harness.rows.task import is_formatted, read_task
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -29,9 +32,9 @@ FROM_DATA = "from data"
 def make_task(
     name: str,
     *,
-    instructions: str,
-    data: Source | Mapping[str, Source],
-    columns: Columns | Mapping[str, Any],
+    instructions: str = "",
+    data: Source | Mapping[str, Any],
+    columns: Columns | Mapping[str, Any] | None = None,
     metrics: Any,
     input_template: str | None = None,
     choices: Sequence[str] | str | None = None,
@@ -50,9 +53,12 @@ def make_task(
 
     Args:
         name: as reports show it.
-        instructions: what the model is told, plain text.
-        data: a file, folder, Hub id or rows (see `readers.read`), or one of these by split.
-        columns: which column is what (see `data.Columns`).
+        instructions: what the model is told, plain text. A system message that all rows share is taken for
+            them where none are given.
+        data: a file, folder, Hub id or rows (see `readers.read`), a description of training data in a known
+            format or of a mixture (see `rows.sources.Source`), or one of these by split.
+        columns: which column is what (see `data.Columns`). Without `input`, the rows are read in their
+            format, which is recognised unless `data` says it.
         metrics: one or several specifications, the first decides (see `metrics.build`).
         input_template: sandboxed Jinja over the input's fields; without one, the fields themselves (a field
             `messages` is then a chat).
@@ -69,9 +75,16 @@ def make_task(
     Raises:
         UserError: for whatever is missing or wrong, with file, line and field as far as they are known.
     """
-    if not isinstance(columns, Columns):
-        columns = Columns.of(**columns)
-    by_split, origin = _rows(data, columns, base, encoding)
+    if isinstance(columns, Columns) or not is_formatted(data, columns or {}):
+        if not instructions.strip():
+            raise UserError("is required", field="instructions")
+        columns = columns if isinstance(columns, Columns) else Columns.of(**{"input": (), **(columns or {})})
+        by_split, origin = _rows(data, columns, base, encoding)
+        read_as: Mapping[str, Json] = {}
+    else:
+        read = read_task(data, columns or {}, instructions, base, encoding)
+        columns, instructions = Columns.of(**read.columns), read.instructions
+        by_split, origin, read_as = _shared_out(read.splits, columns), list(read.names), read.note
     everything = [row for rows in by_split.values() for row in rows]
     labels = _choices(choices, everything, columns)
     # one call, so that an id given in two splits is found
@@ -81,6 +94,7 @@ def make_task(
     _check_template(template, columns)
     cut, note = _complete(given, sizes or {}, seed, labels is not None)
     note["from"] = ", ".join(dict.fromkeys(origin))
+    note |= read_as
     found = {split: cut.get(split, ()) for split in SPLITS}
     if not found["test"]:
         blamed = "sizes.test" if (sizes or {}).get("test") == 0 else "data"
@@ -112,7 +126,7 @@ class _Strict(BaseModel):
 class ColumnsEntry(_Strict):
     """See `data.Columns`."""
 
-    input: str | list[str] | dict[str, str]
+    input: str | list[str] | dict[str, str] | None = None
     reference: str | None = None
     references: str | None = None
     id: str | None = None
@@ -124,6 +138,8 @@ class ColumnsEntry(_Strict):
     @field_validator("input", mode="before")
     @classmethod
     def _some_columns(cls, value: Any) -> Any:
+        if value is None:
+            return value
         names = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
         if not all(isinstance(name, str) for name in names):
             raise ValueError("should be a column, a list of columns, or columns by field")
@@ -133,9 +149,9 @@ class ColumnsEntry(_Strict):
 class SplitSources(_Strict):
     """One source per split; splits that are not named are cut from train (or from `all`)."""
 
-    train: str | None = None
-    validation: str | None = None
-    test: str | None = None
+    train: str | DataSource | None = None
+    validation: str | DataSource | None = None
+    test: str | DataSource | None = None
 
 
 class SplitSizes(_Strict):
@@ -153,10 +169,10 @@ class TaskFile(_Strict):
     description: str = ""
     licence: str = ""
     language: str = Field("en", min_length=2)
-    instructions: str = Field(min_length=1)
+    instructions: str = ""
     input_template: str | None = None
-    data: str | SplitSources
-    columns: ColumnsEntry
+    data: str | DataSource | SplitSources
+    columns: ColumnsEntry | None = None
     encoding: str = "utf-8"
     choices: Literal["from data"] | list[str] | None = None
     documents: str | None = None
@@ -171,9 +187,13 @@ class TaskFile(_Strict):
     def _one_source_or_splits(cls, value: Any) -> Any:
         if not isinstance(value, str | dict):
             raise ValueError("should be a file, folder or Hub data set, or one of these by split")
-        unknown = [key for key in value if key not in SPLITS] if isinstance(value, dict) else []
-        if unknown:
-            raise ValueError(f"there is no split '{unknown[0]}', only {', '.join(SPLITS)}")
+        if isinstance(value, str) or is_source(value):
+            return value
+        for split, source in value.items():
+            if split not in SPLITS:
+                raise ValueError(f"there is no split '{split}', only {', '.join(SPLITS)}")
+            if not isinstance(source, str) and not is_source(source):
+                raise ValueError(f"{split} should be a file, folder or Hub data set")
         return value
 
     @field_validator("choices", mode="before")
@@ -230,10 +250,20 @@ def _rows(
             raise UserError(f"there is not a single row in {_name(source)}", field=field)
         if wanted and wanted in found:  # a Hub id or folder that has this very split
             found = {wanted: found[wanted]}
-        for split, rows in found.items():
-            for part, some in _by_column(rows, columns, wanted or split).items():
-                by_split.setdefault(part, []).extend(some)
+        for part, some in _shared_out(found, columns, wanted).items():
+            by_split.setdefault(part, []).extend(some)
     return by_split, [_name(source) for source in sources.values()]
+
+
+def _shared_out(
+    splits: Mapping[str, Sequence[Row]], columns: Columns, wanted: str = ""
+) -> dict[str, list[Row]]:
+    """Rows by split: the one they are `wanted` for, the one of their file, or that of their split column."""
+    by_split: dict[str, list[Row]] = {}
+    for split, rows in splits.items():
+        for part, some in _by_column(list(rows), columns, wanted or split).items():
+            by_split.setdefault(part, []).extend(some)
+    return by_split
 
 
 def _by_column(rows: list[Row], columns: Columns, split: str) -> dict[str, list[Row]]:

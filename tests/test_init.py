@@ -232,3 +232,21 @@ def test_a_disk_that_fails_at_the_second_file_leaves_none(folder: Path) -> None:
     with pytest.raises(UserError):
         write_together({folder / "a": "one", folder / "b": "two"}, force=True)
     assert sorted(p.name for p in folder.iterdir()) == ["b"]
+
+
+def test_training_data_in_a_known_format_needs_no_columns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, breakeven: Callable[..., Any]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    answers = ("no", "yes")
+    turns = [
+        [{"from": "human", "value": f"Order {i * 7919}?"}, {"from": "gpt", "value": answers[i % 2]}]
+        for i in range(40)
+    ]
+    (tmp_path / "chat.jsonl").write_text("".join(json.dumps({"conversations": t}) + "\n" for t in turns))
+    said = breakeven("init", "--data", "chat.jsonl", "--yes")
+    assert said.code == 0, said.err
+    assert "read as sharegpt" in said.out
+    made = load(tmp_path / "chat.task.yaml")
+    assert made.choices == ("no", "yes")
+    assert made.input_template == "{{ prompt }}"

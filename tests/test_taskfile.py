@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -254,3 +255,100 @@ def test_one_id_in_two_splits_is_refused() -> None:
 def test_a_test_set_alone_is_not_cut_into_train() -> None:
     with pytest.raises(UserError, match="no rows to cut the train and validation split from"):
         task(data={"test": DRINKS})
+
+
+# --- rows in a format of training data -------------------------------------------------------
+
+
+def exchanges(path: Path, n: int = 30, system: str = "", first: int = 0) -> str:
+    """A file of ShareGPT, by its name."""
+    before = [{"from": "system", "value": system}] if system else []
+    turns = []
+    for i in range(first, first + n):
+        asked = {"from": "human", "value": f"Twice {i}, if you please?"}
+        turns.append({"conversations": [*before, asked, {"from": "gpt", "value": str(2 * i)}]})
+    path.write_text("".join(json.dumps(turn) + "\n" for turn in turns))
+    return path.name
+
+
+def from_yaml(folder: Path, text: str) -> Task:
+    (folder / "t.yaml").write_text(text + "\nmetrics: [exact_match]\n")
+    return load(folder / "t.yaml")
+
+
+def test_a_recognised_format_needs_no_columns(tmp_path: Path) -> None:
+    exchanges(tmp_path / "a.jsonl")
+    made = from_yaml(tmp_path, "data: a.jsonl")
+    assert made.input_template == "{{ prompt }}"
+    assert made.train[0].input["prompt"].startswith("Twice")  # type: ignore[union-attr]
+    assert made.cut["formats"] == {"a.jsonl": "sharegpt"}
+
+
+def test_a_system_message_of_all_rows_becomes_the_instructions(tmp_path: Path) -> None:
+    exchanges(tmp_path / "a.jsonl", system="Say the number only.")
+    made = from_yaml(tmp_path, "data: {path: a.jsonl, format: sharegpt}")
+    assert made.instructions == "Say the number only."
+    assert set(made.test[0].input) == {"prompt"}
+
+
+def test_instructions_and_other_system_messages_clash(tmp_path: Path) -> None:
+    exchanges(tmp_path / "a.jsonl", system="Say the number only.")
+    with pytest.raises(UserError, match="the rows have system messages, and the task has instructions"):
+        from_yaml(tmp_path, "instructions: Be brief.\ndata: a.jsonl")
+
+
+def test_a_longer_talk_is_asked_as_messages_and_its_last_answer_is_the_reference(tmp_path: Path) -> None:
+    exchanges(tmp_path / "a.jsonl", n=20)
+    talk = [{"role": r, "content": c} for r, c in (("user", "a"), ("assistant", "b"), ("user", "c"))]
+    rows = [{"messages": [*talk, {"role": "assistant", "content": f"d{i}"}], "author": str(i % 7)}
+            for i in range(20)]  # fmt: skip
+    (tmp_path / "b.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    made = from_yaml(tmp_path, "data: {mix: [{path: a.jsonl}, {path: b.jsonl}]}\ncolumns: {group: author}")
+    longest = max((*made.train, *made.validation, *made.test), key=lambda e: len(e.input["messages"]))  # type: ignore[arg-type]
+    assert longest.input["messages"] == talk
+    assert str(longest.references[0]).startswith("d")
+    assert longest.group is not None
+
+
+def test_a_mixture_is_written_down_and_keeps_its_ratios(tmp_path: Path) -> None:
+    exchanges(tmp_path / "a.jsonl")
+    exchanges(tmp_path / "b.jsonl", first=100)
+    mix = "{mix: [{path: a.jsonl, ratio: 3}, {path: b.jsonl, ratio: 1}], examples: 20}"
+    exchanges(tmp_path / "test.jsonl", first=500, n=5)
+    made = from_yaml(tmp_path, f"data:\n  train: {mix}\n  test: test.jsonl\nsizes: {{validation: 0}}")
+    assert made.cut["mixed"] == {"a.jsonl": 15, "b.jsonl": 5}
+    assert (len(made.train), len(made.test)) == (20, 5)
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "what"),
+    [
+        ("data: {path: a.jsonl, format: sharegtp}", "data.format", "did you mean 'sharegpt'"),
+        ("data: {path: a.jsonl, formt: sharegpt}", "data.formt", "did you mean format"),
+        ("data: {path: a.jsonl, format: alpaca}", "instruction", "is missing"),
+        ("data: {path: a.jsonl}\ncolumns: {input: x, reference: y}", "columns.input", "leave `input`"),
+        ("data: b.csv", "data.format", r"the columns of b.csv \(q, r\) tell no format"),
+        ("data: {mix: [{path: a.jsonl, ratio: 1}, {path: b.csv}]}", "data", "all data sets of a mix"),
+        ("data: {mix: [{path: a.jsonl, ratio: -1}]}", "data.mix.0.ratio", "greater than 0"),
+        ("data: {path: t.jsonl, format: text}", "text", "asks nothing that could be scored"),
+    ],
+)
+def test_what_is_wrong_with_a_format_is_said_in_its_place(
+    tmp_path: Path, text: str, field: str, what: str
+) -> None:
+    exchanges(tmp_path / "a.jsonl")
+    (tmp_path / "b.csv").write_text("q,r\na,b\n")
+    (tmp_path / "t.jsonl").write_text('{"text": "a"}\n')
+    with pytest.raises(UserError, match=what) as caught:
+        from_yaml(tmp_path, text)
+    assert caught.value.field == field
+    assert caught.value.line is not None
+
+
+def test_a_row_at_fault_in_a_task_gives_its_own_line(tmp_path: Path) -> None:
+    exchanges(tmp_path / "a.jsonl")
+    with (tmp_path / "a.jsonl").open("a") as file:
+        file.write('{"conversations": [{"from": "human", "value": "a"}, {"from": "bot", "value": "b"}]}\n')
+    with pytest.raises(UserError, match='nobody is called "bot"') as caught:
+        from_yaml(tmp_path, "data: a.jsonl")
+    assert (Path(str(caught.value.file)).name, caught.value.line) == ("a.jsonl", 31)

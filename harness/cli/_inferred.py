@@ -42,6 +42,33 @@ class Shape:
     instructions: str
 
 
+@dataclass(frozen=True, slots=True)
+class Formatted:
+    """Rows in a format of training data, as a task has them; whether they bring system messages along."""
+
+    format: str
+    rows: list[Row]
+    instructed: bool
+
+
+def formatted(rows: Sequence[Row]) -> Formatted | None:
+    """None where the columns tell no format that a task can be made of.
+
+    Raises:
+        UserError: with file and line, for a row at fault.
+    """
+    from breakeven.harness.rows import conversations, detect
+    from breakeven.harness.rows.task import task_rows
+
+    format = detect(rows)
+    if format is None or format == "text":
+        return None
+    read = list(zip(rows, conversations(rows, format), strict=True))
+    made = task_rows({"": read})
+    instructed = any(conversation.turns[0].role == "system" for _, conversation in read)
+    return Formatted(format, list(made.splits[""]), instructed)
+
+
 def columns_of(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(name for row in rows[:1000] for name in row.values))
 

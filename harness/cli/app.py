@@ -268,6 +268,28 @@ def validate(
 
 
 @app.command()
+def preflight(
+    what: Annotated[str, typer.Argument(help="A suite or a task, by name or file.", show_default=False)],
+    strategy: Annotated[str, typer.Option(help="Of a task: which strategy is looked at.")] = "lora",
+    model: Annotated[str, typer.Option(help="Of a task: which model.")] = "",
+    only: Annotated[list[str], typer.Option(help="Only strategies or cells that match. Repeatable.")] = [],  # noqa: B006
+    change: Annotated[
+        list[str], typer.Option("--set", help="Change the suite: key.key=value. Repeatable.")
+    ] = [],  # noqa: B006
+    prices: Annotated[OptionalPath, typer.Option(help="YAML of your own prices, laid over ours.")] = None,
+    no_cost: Annotated[bool, typer.Option("--no-cost", help="Predict no cost: loads no model.")] = False,
+    max_money: Annotated[
+        float, typer.Option(help="Predicted cost above which --yes is asked for.", min=0)
+    ] = 10.0,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Accept the predicted cost.")] = False,
+) -> None:
+    """Look at what would be trained before any training: one example, its loss mask, the predicted cost."""
+    from breakeven.harness.cli.preflight import preflight as command
+
+    raise typer.Exit(command(what, strategy, model, only, change, prices, not no_cost, max_money, yes))
+
+
+@app.command()
 def init(
     data: Annotated[str, typer.Option(help="Rows: JSONL, CSV, Parquet, a folder, or a Hub data set.")] = "",
     input: Annotated[str, typer.Option("--input", help="Column(s) the model sees, comma-separated.")] = "",
@@ -295,6 +317,84 @@ def init(
         yes=yes,
         force=force,
     )
+
+
+@app.command()
+def convert(
+    data: Annotated[list[str], typer.Argument(help="Files, folders or Hub data sets.", show_default=False)],
+    to: Annotated[
+        str,
+        typer.Option(help="messages, openai, prompt-completion, alpaca, sharegpt, vicuna or text."),
+    ],
+    out: Annotated[Path, typer.Option(help="File to write: .jsonl, .json, .csv or .parquet.")],
+    format: Annotated[str, typer.Option("--from", help="Their format; recognised where left out.")] = "",
+    column: Annotated[
+        list[str], typer.Option(help="A column that is called otherwise: field=column. Repeatable.")
+    ] = [],  # noqa: B006
+    ratio: Annotated[
+        list[float], typer.Option(help="Share of each data set in the mixture, in their order. Repeatable.")
+    ] = [],  # noqa: B006
+    examples: Annotated[OptionalInt, typer.Option(help="Rows of the mixture.", min=1)] = None,
+    split: Annotated[str, typer.Option(help="Which split, where there are several.")] = "",
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
+) -> None:
+    """Turn training data into another format, or mix several data sets; what would be lost is refused."""
+    from breakeven.harness.cli.convert import convert as command
+
+    command(data, to, out, format, column, ratio, examples, split, force)
+
+
+@app.command()
+def export(
+    what: Annotated[str, typer.Argument(help="A task or a suite, by name or file.", show_default=False)],
+    to: Annotated[str, typer.Option(help="axolotl, llamafactory, autotrain, unsloth, openai or trl.")],
+    strategy: Annotated[str, typer.Option(help="A strategy that tunes, or a YAML file of its settings.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    model: Annotated[str, typer.Option(help="Model that prompts are made for, where a task is given.")] = "",
+    base_model: Annotated[str, typer.Option(help="What the other machine loads, if called otherwise.")] = "",
+    device: Annotated[str, typer.Option(help="What it will run on: cuda or cpu.")] = "cuda",
+    micro_batch: Annotated[OptionalInt, typer.Option(help="Examples in memory at once.", min=1)] = None,
+    load_in_4bit: Annotated[bool, typer.Option("--4bit", help="Quantise the base model (QLoRA).")] = False,
+    packing: Annotated[bool, typer.Option("--packing", help="Several examples in a row.")] = False,
+    key: Annotated[
+        list[str], typer.Option(help="Key of the system's own configuration: key=value. Repeatable.")
+    ] = [],  # noqa: B006
+    change: Annotated[
+        list[str], typer.Option("--set", help="Change the suite: key.key=value. Repeatable.")
+    ] = [],  # noqa: B006
+    force: Annotated[bool, typer.Option("--force", help="Write into a folder that is not empty.")] = False,
+) -> None:
+    """Write data and configuration to train a strategy with another system, on another machine."""
+    from breakeven.harness.cli.export import export as command
+
+    command(what, to, strategy, out, model, base_model, device, micro_batch, load_in_4bit, packing, key,
+            change, force)  # fmt: skip
+
+
+@app.command("import-adapter")
+def import_adapter(
+    what: Annotated[
+        str,
+        typer.Argument(help="An adapter's folder, or a hosted model's id.", show_default=False),
+    ],
+    export: Annotated[
+        OptionalPath, typer.Option(help="Folder of the export; found beside the adapter.")
+    ] = None,
+    into: Annotated[OptionalPath, typer.Option(help="Run folder to add it to, or new suite file.")] = None,
+    name: Annotated[str, typer.Option(help="Name of the strategy.")] = "",
+    seconds: Annotated[OptionalFloat, typer.Option(help="How long training took, if you know.")] = None,
+    money: Annotated[OptionalFloat, typer.Option(help="What training cost, if you know.")] = None,
+    currency: Annotated[str, typer.Option(help="Of the money.")] = "USD",
+    hardware: Annotated[str, typer.Option(help="What it ran on; a name in the price book prices it.")] = "",
+    prices: Annotated[OptionalPath, typer.Option(help="YAML of your own prices, laid over ours.")] = None,
+    unchecked: Annotated[
+        bool, typer.Option("--unchecked", help="Accept weights tuned on rows that nobody knows.")
+    ] = False,
+) -> None:
+    """Bring weights that were tuned elsewhere into a run, with what that cost; unknown stays unknown."""
+    from breakeven.harness.cli.import_adapter import import_adapter as command
+
+    command(what, export, into, name, seconds, money, currency, hardware, prices, unchecked)
 
 
 @app.command("new-task")

@@ -19,12 +19,13 @@ from rich.console import Console
 
 from breakeven.harness import readers
 from breakeven.harness.cli import _inferred
-from breakeven.harness.cli._inferred import Shape
+from breakeven.harness.cli._inferred import Formatted, Shape
 from breakeven.harness.contracts import Task
 from breakeven.harness.data import Columns
 from breakeven.harness.economics import Economics
 from breakeven.harness.errors import UserError
 from breakeven.harness.readers import Row
+from breakeven.harness.rows.task import ANSWER
 from breakeven.harness.taskfile import default_template, make_task
 
 #: `ask(question, default, allowed)` -> the answer; `allowed` is empty where anything goes.
@@ -67,7 +68,8 @@ def init(
     Args:
         data: rows: a file, a folder or a Hub data set.
         input: the column or columns (separated by commas) that the model sees.
-        reference: the column with the right answer.
+        reference: the column with the right answer. Without both, rows whose columns are those of a format of
+            training data (chat messages, ShareGPT, Alpaca, ...) are read in it.
         documents: a folder of .md and .txt files, or JSONL, to retrieve from.
         improve: what should get better; one of `IMPROVE`.
         yes: take defaults instead of asking. Implied where there is no terminal.
@@ -94,10 +96,14 @@ def init(
         ) from error
     if not rows:
         raise UserError(f"there is not a single row in {data}", field="--data")
-    columns = _inferred.columns_of(rows)
-    inputs = _inputs(input, columns, ask)
-    answer = _column(reference, "reference", [c for c in columns if c not in inputs], ask)
-    plan = _planned(data, rows, inputs, answer, documents, name, improve, out, ask)
+    formatted = None if input or reference else _inferred.formatted(rows)
+    if formatted is not None:
+        rows, inputs, answer = formatted.rows, [], ANSWER
+    else:
+        columns = _inferred.columns_of(rows)
+        inputs = _inputs(input, columns, ask)
+        answer = _column(reference, "reference", [c for c in columns if c not in inputs], ask)
+    plan = _planned(data, rows, inputs, answer, documents, name, improve, out, ask, formatted)
     files = {
         out / f"{plan.name}.task.yaml": _task_text(plan),
         out / f"{plan.name}.suite.yaml": _suite_text(plan),
@@ -159,6 +165,7 @@ def _planned(
     improve: str | None,
     out: Path,
     ask: Ask | None,
+    formatted: Formatted | None = None,
 ) -> _Plan:
     def asked(question: str, default: str, allowed: Sequence[str] = ()) -> str:
         return ask(question, default, allowed) if ask is not None else default
@@ -166,14 +173,15 @@ def _planned(
     found = _inferred.shape(rows, answer)
     name = _file_name(name or asked("What is the task called?", _likely_name(data)))
     improve = improve or asked("What should get better?", "accuracy", IMPROVE)
-    settings: dict[str, Any] = {
-        "instructions": asked("What should the model do? One or two sentences", found.instructions),
-        "data": _from(out, data),
-        "columns": _columns(rows, inputs, found),
-        "metrics": list(found.metrics),
-        "max_tokens": found.max_tokens,
-    }
-    settings["input_template"] = default_template(Columns.of(**settings["columns"]))
+    settings: dict[str, Any] = {"metrics": list(found.metrics), "max_tokens": found.max_tokens}
+    if formatted is None or not formatted.instructed:
+        told = asked("What should the model do? One or two sentences", found.instructions)
+        settings["instructions"] = told
+    if formatted is None:
+        settings |= {"data": _from(out, data), "columns": _columns(rows, inputs, found)}
+        settings["input_template"] = default_template(Columns.of(**settings["columns"]))
+    else:
+        settings["data"] = {"path": _from(out, data), "format": formatted.format}
     if found.choices:
         settings["choices"] = list(found.choices)
     if documents is not None:
@@ -190,7 +198,9 @@ def _planned(
     classical = ("majority", "nearest-neighbour", "logistic-regression") if found.choices else ()
     retrieval = ("rag", "rag+few-shot", "rag+lora") if documents is not None else ()
     strategies = ("zero-shot", "few-shot", "few-shot-similar", "lora", *retrieval, *classical)
-    sources = {"data": data} | ({"documents": documents} if documents is not None else {})
+    sources: dict[str, Any] = {"data": data} | ({"documents": documents} if documents is not None else {})
+    if formatted is not None:
+        sources["data"] = {"path": data, "format": formatted.format}
     return _Plan(name, settings, sources, found, strategies, economics)
 
 
@@ -245,22 +255,27 @@ def _columns(rows: Sequence[Row], inputs: Sequence[str], found: Shape) -> dict[s
 # --- writing ---------------------------------------------------------------------------------
 
 
+_COMMENTS = {
+    "instructions": """\
+# What the model is told. Say what you want and in which form; this line decides how well prompting does.""",
+    "input_template": "# The question, as sandboxed Jinja over the fields of the input.",
+    "data": """\
+# A file, a folder, a Hub data set, or one of these by split: {train: ..., validation: ..., test: ...}.""",
+    "columns": """\
+# Which column is what. `reference` is the answer; `references` lists several acceptable ones. Name a `group`
+# where rows belong together (one document, one author): a group is never divided between train and test.""",
+}
+
+
 def _task_text(plan: _Plan) -> str:
     s = plan.settings
     optional = {"choices": "# the closed set of answers; or: from data", "documents": "# to retrieve from"}
     extra = "".join(f"{comment}\n{_line(key, s[key])}" for key, comment in optional.items() if key in s)
+    parts = "".join(f"{comment}\n{_line(key, s[key])}" for key, comment in _COMMENTS.items() if key in s)
     return f"""\
 # A task of Breakeven: data and judgement. Check it with `breakeven validate`.
 {_line("name", plan.name)}\
-# What the model is told. Say what you want and in which form; this line decides how well prompting does.
-{_line("instructions", s["instructions"])}\
-# The question, as sandboxed Jinja over the fields of the input.
-{_line("input_template", s["input_template"])}\
-# A file, a folder, a Hub data set, or one of these by split: {{train: ..., validation: ..., test: ...}}.
-{_line("data", s["data"])}\
-# Which column is what. `reference` is the answer; `references` lists several acceptable ones. Name a `group`
-# where rows belong together (one document, one author): a group is never divided between train and test.
-{_line("columns", s["columns"])}\
+{parts}\
 {extra}\
 # The first metric decides.
 {_line("metrics", s["metrics"])}\
@@ -342,6 +357,8 @@ def _say(plan: _Plan, task: Task, files: Sequence[Path], console: Console) -> No
     say(f"the answer is taken as {kind}, scored by {task.primary.name}")
     if plan.economics["improve"] == "knowledge" and not task.documents:
         say("knowledge comes from documents: give them with --documents to compare retrieval too")
+    if isinstance(plan.settings["data"], dict):
+        say(f"the rows are read as {plan.settings['data']['format']}")
     for file in files:
         say(f"wrote {file}")
     say(f"next: breakeven validate {task_file}")

@@ -100,6 +100,8 @@ def _dry_run(console: Console, chosen: Suite, options: runs.Options) -> int:
     console.print(table)
     answers = sum(len(plan.task_of(tasks, s).test) for s in specs)
     console.print(f"{len(specs)} cells, {answers:,} answers; nothing was run", highlight=False)
+    if any(spec.settings.get("weights") for spec in specs):
+        console.print("what would be trained, and on what: breakeven preflight, with the same suite")
     return 0
 
 

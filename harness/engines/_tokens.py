@@ -116,6 +116,10 @@ class Tokens:
         rendered = request.text is None and not self.has_template
         return (*request.stop, BLANK_LINE) if rendered else request.stop
 
+    def spelled(self, ids: Sequence[int]) -> str:
+        """Text of token ids, special ones included."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=False))
+
     def decode(self, ids: Sequence[int]) -> str:
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
 

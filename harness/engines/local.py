@@ -156,19 +156,29 @@ class LocalEngine:
     def tunable(self) -> Tunable:
         """The bare base model for a trainer, which must unwrap whatever it wraps around it."""
         tokens = self._base._tokens
-
-        def encode(messages: Sequence[Message], answer: str) -> tuple[list[int], list[int]]:
-            return tokens.of_messages(messages), tokens.answer(answer)
-
         return Tunable(
             model=self._shared.bare(),
-            encode=encode,
+            encode=self.encode,
             pad_id=tokens.pad_id,
             end_id=tokens.end_id,
             context=self._context,
             device=self._base._device,
             card=self.describe(),
         )
+
+    def encode(self, messages: Sequence[Message], answer: str) -> tuple[list[int], list[int]]:
+        """See `contracts.Tunable`; loads the tokenizer only."""
+        tokens = self._base._tokens
+        return tokens.of_messages(messages), tokens.answer(answer)
+
+    def spelled(self, ids: Sequence[int]) -> str:
+        """Text of token ids, special ones included."""
+        return self._base._tokens.spelled(ids)
+
+    @property
+    def end_id(self) -> int:
+        """The token that ends an answer."""
+        return self._base._tokens.end_id
 
     # --- requests ------------------------------------------------------------------------------
 

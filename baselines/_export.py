@@ -1,0 +1,174 @@
+"""A training for another machine: the rows this strategy would train on, a system's files, and a record.
+
+Pure: what is returned is text; writing it is left to the caller. The record lets the adapter come back into
+a run as what it is (`trainers.imported`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+from breakeven.baselines._settings import WeightSettings
+from breakeven.baselines._tuning import default_lr, pairs_digest
+from breakeven.baselines.trainers._settings import Settings
+from breakeven.baselines.trainers._systems import Job, System, jsonl, system
+from breakeven.harness.contracts import EngineSession, Export, ExportTarget, Json, Request, TrainingPair
+from breakeven.harness.errors import UserError
+
+RECORD = "breakeven-export.json"
+TRAIN, VALIDATION = "data/train.jsonl", "data/validation.jsonl"
+#: Tokens of an example at most where nobody knows the context of the model.
+UNKNOWN_CONTEXT = 2048
+
+
+def export(
+    weights: WeightSettings,
+    pairs: Sequence[TrainingPair],
+    validation: Sequence[TrainingPair],
+    engine: EngineSession,
+    seed: int,
+    target: ExportTarget,
+) -> Export:
+    """Files for `target.system` that train on these pairs.
+
+    Examples longer than the model can take are left out and counted: our trainer cuts the beginning of their
+    prompts, these systems would cut off their answers.
+
+    Raises:
+        UserError: no such system, a setting it does not have, or nothing left to train on.
+    """
+    chosen = system(target.system)
+    if not pairs:
+        raise UserError("there are no training examples to export", field="train")
+    card = engine.describe()
+    settings = _settings(weights)
+    longest = settings.max_length or card.context or UNKNOWN_CONTEXT
+    kept, tokens = _short_enough(pairs, engine, longest)
+    checks, _ = _short_enough(validation, engine, longest)
+    if not kept:
+        raise UserError(f"all {len(pairs)} examples have more than {longest:,} tokens", field="max_length")
+    job = Job(
+        model=target.model or card.name,
+        settings=settings,
+        lr=settings.lr if settings.lr is not None else default_lr(card.parameters),
+        max_length=longest,
+        examples=len(kept),
+        train=TRAIN,
+        validation=VALIDATION if checks else None,
+        seed=seed,
+        device=target.device,
+        micro_batch=target.micro_batch,
+        load_in_4bit=target.load_in_4bit,
+        packing=target.packing,
+        extra=target.extra,
+    )
+    made = {TRAIN: jsonl(chosen.rows(kept))}
+    if checks:
+        made[VALIDATION] = jsonl(chosen.rows(checks))
+    made |= chosen.files(job)
+    left_out = len(pairs) - len(kept)
+    record: dict[str, Json] = {
+        "system": target.system,
+        "version": chosen.VERSION,
+        "command": list(chosen.command(job)),
+        "adapter": chosen.adapter(job),
+        "base_model": job.model,
+        "model": {"name": card.name, "digest": card.digest, "dtype": card.dtype},
+        "trainer": weights.trainer,
+        "settings": settings.what_matters() | {"lr": job.lr, "max_length": longest},
+        "seed": seed,
+        "steps": job.steps,
+        "epochs": settings.epochs,
+        "training_tokens": round(tokens * settings.epochs),
+        "rows": {
+            "train": len(kept),
+            "validation": len(checks),
+            "left_out": left_out,
+            "pairs": pairs_digest(pairs),
+            "sha256": {name: _sha256(made[name]) for name in (TRAIN, VALIDATION) if name in made},
+        },
+    }
+    remarks = [*chosen.remarks(job), *_remarks(left_out, longest, target, card.name)]
+    made["README.md"] = _readme(chosen, job, record, remarks)
+    return Export(made, record, tuple(remarks))
+
+
+def _settings(weights: WeightSettings) -> Settings:
+    """The settings that all trainers of adapters share. Raises UserError for one of its trainer alone."""
+    known = {f.name for f in fields(Settings)}
+    for key in weights.settings:
+        if key not in known and weights.trainer != "peft":
+            raise UserError(
+                f"a setting of the trainer '{weights.trainer}' alone",
+                field=f"weights.{key}",
+                hint="leave it out of what is exported, or say it in the other system's words with --key",
+            )
+    return Settings.parse(weights.settings)
+
+
+def _short_enough(
+    pairs: Sequence[TrainingPair], engine: EngineSession, longest: int
+) -> tuple[list[TrainingPair], int]:
+    """The pairs that fit, answer and end token included, and how many tokens they have together."""
+    kept, total = [], 0
+    for pair in pairs:
+        prompt = engine.count_tokens(Request(pair.id, pair.messages))
+        tokens = prompt + engine.count_tokens(Request(pair.id, text=pair.answer)) + 1
+        if tokens <= longest:
+            kept.append(pair)
+            total += tokens
+    return kept, total
+
+
+def _remarks(left_out: int, longest: int, target: ExportTarget, name: str) -> list[str]:
+    said = []
+    if left_out:
+        said.append(f"{left_out} examples have more than {longest:,} tokens and were left out.")
+    if target.model and target.model != name:
+        said.append(
+            f"Trained on {target.model}, used on {name}: the two must be the same weights, or the adapter "
+            "fits worse than it could."
+        )
+    return said
+
+
+def _readme(chosen: System, job: Job, record: Mapping[str, Any], remarks: Sequence[str]) -> str:
+    rows = record["rows"]
+    said = "".join(f"- {remark}\n" for remark in remarks)
+    back = (
+        "breakeven import-adapter ft:THE-MODEL-ID --export . --money WHAT-IT-COST"
+        if not chosen.adapter(job)
+        else f"breakeven import-adapter {chosen.adapter(job)} --export . --seconds N --money WHAT-IT-COST"
+    )
+    return f"""\
+# One training with {chosen.TITLE}
+
+{rows["train"]:,} training and {rows["validation"]:,} validation examples, rendered as they will be asked; \
+{record["epochs"]:g} epochs, {record["steps"]:,} steps, about {record["training_tokens"]:,} tokens.
+
+On the machine that trains, once:
+
+    {chosen.INSTALL}
+
+Then, in this folder:
+
+    {shlex.join(chosen.command(job))}
+
+Bring the result back into a run, where the task is:
+
+    {back}
+
+What is not stated (seconds, money) stays unknown in the reports; it is never taken to be nothing.
+
+## To know
+
+{said or "- Nothing."}
+"""
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

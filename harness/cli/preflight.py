@@ -1,0 +1,252 @@
+"""`breakeven preflight`: what would spoil a training, found before it is paid for.
+
+Looks at every strategy that tunes weights: one rendered example with its loss mask, the end token, prompts as
+serving will send them, rows that do not fit, duplicates with test, a provider's rules; then what it would
+cost. The task itself is `breakeven validate`'s; how costs are predicted is `breakeven estimate`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from breakeven.harness import single, store
+from breakeven.harness.cli.validate import Finding
+from breakeven.harness.contracts import Input, Request, TrainingPair
+from breakeven.harness.errors import NotApplicable, UserError
+from breakeven.harness.single import Single
+
+#: Of OpenAI's and Azure's fine-tuning guides.
+LEAST_EXAMPLES, MOST_BYTES, MOST_TOKENS = 10, 512 * 1024**2, 65_536
+#: Training examples whose serving prompt is compared.
+COMPARED = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """One training before it happens. `mask` is one example: its pieces, and whether each is learned."""
+
+    cell: str
+    findings: tuple[Finding, ...]
+    mask: tuple[tuple[str, bool], ...] = ()
+
+    @property
+    def fails(self) -> bool:
+        return any(finding.level == "error" for finding in self.findings)
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoded:
+    pair: TrainingPair
+    prompt: tuple[int, ...]
+    answer: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.prompt) + len(self.answer)
+
+
+def preflight(
+    what: str,
+    strategy: str = "lora",
+    model: str = "",
+    only: Sequence[str] = (),
+    changes: Sequence[str] = (),
+    prices: Path | None = None,
+    cost: bool = True,
+    max_money: float = 10.0,
+    yes: bool = False,
+    console: Console | None = None,
+) -> int:
+    """Print what is found; the exit code is 2 if something would spoil a training, else 0.
+
+    Raises:
+        UserError: also when more than `max_money` (in the suite's currency) is predicted, or nobody knows
+            how much, without `yes`.
+    """
+    console = console or Console()
+    suite = single.as_suite(what, strategy, model, changes)
+    with single.tuned(suite, only, prices) as found:
+        if not found:
+            raise UserError("no strategy tunes weights here: nothing would be trained", field="strategies")
+        looked = [examine(one) for one in found]
+    for one in looked:
+        show(one, console)
+    if cost:
+        _cost(suite, [one.cell for one in looked], prices, max_money, yes, console)
+    return 2 if any(one.fails for one in looked) else 0
+
+
+def examine(one: Single) -> Looked:
+    """Everything that can be seen of a training without doing it. Loads a tokenizer, no weights."""
+    from breakeven.harness import plan
+
+    services = one.services()
+    brief, validation = one.task.brief, one.task.validation
+    train = plan.training_rows(one.world.tasks, one.spec)
+    try:
+        pairs, _ = one.strategy.training_pairs(brief, train, validation, services)
+    except (NotApplicable, UserError) as error:
+        return Looked(one.spec.id, (Finding("error", "training", str(error)),))
+    if not pairs:
+        return Looked(one.spec.id, (Finding("error", "training", "there are no training examples"),))
+    inputs = [Input(e.id, e.input, e.group) for e in train[:COMPARED]]
+    requests = one.strategy.requests(brief, train, validation, services, inputs)
+    findings = [*_served(pairs, requests)]
+    assert services.engine is not None
+    engine: Any = services.engine.raw
+    card = services.engine.describe()
+    mask: tuple[tuple[str, bool], ...] = ()
+    if hasattr(engine, "encode"):
+        encoded = [_Encoded(p, *map(tuple, engine.encode(p.messages, p.answer))) for p in pairs]
+        longest = min(card.context or 2**31, _max_length(one) or 2**31)
+        findings += [*_learned(encoded, engine.end_id), *_room(encoded, longest)]
+        asked = {r.id: services.engine.count_tokens(r) for r in requests}
+        findings += _same_tokens(encoded, asked)
+        shown = sorted(encoded, key=len)[len(encoded) // 2]
+        mask = (engine.spelled(shown.prompt), False), (engine.spelled(shown.answer), True)
+    else:
+        findings.append(Finding("ok", "mask", f"{card.data_goes_to} masks: all but the last answer is shown"))
+        last = pairs[len(pairs) // 2]
+        mask = (*((f"[{m['role']}] {m['content']}\n", False) for m in last.messages), (last.answer, True))
+    findings += _duplicates(one)
+    if card.data_goes_to != "this machine":
+        sizes = [services.engine.count_tokens(Request(p.id, p.messages)) for p in pairs]
+        findings += providers_rules(pairs, sizes, card.data_goes_to)
+    return Looked(one.spec.id, tuple(findings), mask)
+
+
+def _max_length(one: Single) -> int | None:
+    weights = one.spec.settings.get("weights") or {}
+    length = weights.get("max_length")
+    return length if isinstance(length, int) else None
+
+
+def _served(pairs: Sequence[TrainingPair], requests: Sequence[Request]) -> Iterator[Finding]:
+    trained = {pair.id: pair.messages for pair in pairs}
+    other = [f"example '{r.id}'" for r in requests if trained.get(r.id) != r.messages]
+    if other:
+        yield Finding("error", "prompt", "training prompts are not what serving would send", tuple(other))
+    else:
+        yield Finding(
+            "ok",
+            "prompt",
+            f"training prompts are what serving sends ({len(requests)} of {len(pairs):,} compared)",
+        )
+
+
+def _same_tokens(encoded: Sequence[_Encoded], asked: dict[str, int]) -> Iterator[Finding]:
+    other = [
+        f"example '{e.pair.id}': {len(e.prompt):,} tokens trained, {asked[e.pair.id]:,} served"
+        for e in encoded
+        if e.pair.id in asked and asked[e.pair.id] != len(e.prompt)
+    ]
+    if other:
+        yield Finding("error", "template", "the chat template differs in training and serving", tuple(other))
+
+
+def _learned(encoded: Sequence[_Encoded], end_id: int) -> Iterator[Finding]:
+    empty = [f"example '{e.pair.id}'" for e in encoded if len(e.answer) < 2]
+    if empty:
+        yield Finding("error", "mask", "answers without a token that is learned", tuple(empty))
+    learned, total = sum(len(e.answer) for e in encoded), sum(map(len, encoded))
+    yield Finding(
+        "ok",
+        "mask",
+        f"{learned:,} of {total:,} tokens are learned ({learned / total:.1%}): the answers alone",
+    )
+    endless = [f"example '{e.pair.id}'" for e in encoded if not e.answer or e.answer[-1] != end_id]
+    if endless:
+        what = "answers do not end in the end token: the tuned model would never stop"
+        yield Finding("error", "end", f"{len(endless):,} {what}", tuple(endless))
+    else:
+        yield Finding("ok", "end", "every answer ends in the end token, which is learned")
+
+
+def _room(encoded: Sequence[_Encoded], longest: int) -> Iterator[Finding]:
+    lengths = sorted(map(len, encoded))
+    cut = [f"example '{e.pair.id}': {len(e):,} tokens" for e in encoded if len(e) > longest > len(e.answer)]
+    lost = [f"example '{e.pair.id}': {len(e.answer):,} tokens" for e in encoded if len(e.answer) >= longest]
+    middle, top = lengths[len(lengths) // 2], lengths[-1]
+    if not cut and not lost:
+        yield Finding("ok", "length", f"median {middle:,}, longest {top:,} tokens; {longest:,} fit")
+    if cut:
+        what = f"of {len(encoded):,} examples lose the beginning of their prompt: {longest:,} tokens fit"
+        yield Finding("warning", "length", f"{len(cut):,} {what}", tuple(cut))
+    if lost:
+        what = f"examples are dropped: their answer alone fills {longest:,} tokens"
+        yield Finding("error" if len(lost) == len(encoded) else "warning", "length", f"{len(lost):,} {what}",
+                      tuple(lost))  # fmt: skip
+
+
+def _duplicates(one: Single) -> Iterator[Finding]:
+    from breakeven.harness.splits import leakage
+
+    found = leakage(one.task)
+    if found.exact or found.near:
+        what = f"{found.exact:,} test inputs are in train or validation too, {found.near:,} nearly so"
+        yield Finding("warning", "duplicates", f"{what}; see `breakeven validate`")
+    else:
+        yield Finding("ok", "duplicates", "no test input is among the rows that are trained on")
+
+
+def providers_rules(pairs: Sequence[TrainingPair], sizes: Sequence[int], host: str) -> Iterator[Finding]:
+    """What OpenAI and Azure refuse a file for."""
+    if len(pairs) < LEAST_EXAMPLES:
+        yield Finding("error", "provider", f"{host} wants {LEAST_EXAMPLES} examples, there are {len(pairs)}")
+    size = sum(len(store.dumps([dict(m) for m in p.messages])) + len(p.answer) + 64 for p in pairs)
+    if size > MOST_BYTES:
+        yield Finding("error", "provider", f"{host} takes {MOST_BYTES:,} bytes, the rows have {size:,}")
+    long = [f"example '{p.id}': about {n:,}" for p, n in zip(pairs, sizes, strict=True) if n > MOST_TOKENS]
+    if long:
+        what = f"examples of more than {MOST_TOKENS:,} tokens, which {host} may cut off"
+        yield Finding("warning", "provider", f"{len(long):,} {what}", tuple(long))
+    if len(pairs) >= LEAST_EXAMPLES and size <= MOST_BYTES and not long:
+        yield Finding("ok", "provider", f"{len(pairs):,} examples, {size:,} bytes: within {host}'s rules")
+
+
+# --- showing ---------------------------------------------------------------------------------
+
+
+def show(looked: Looked, console: Console) -> None:
+    """The findings, the worst first; then the example, what is learned of it coloured and between ⟦ ⟧."""
+    console.print(Text(f"\n{looked.cell}", style="bold"))
+    styles = {"error": "red", "warning": "yellow", "ok": "green"}
+    for level, style in styles.items():
+        for finding in looked.findings:
+            if finding.level == level:
+                line = f"{level:>7}  {finding.check}: {finding.what}"
+                console.print(Text(line, style=style), soft_wrap=True)
+                for instance in finding.instances[:3]:
+                    console.print(Text(f"         - {instance}"), soft_wrap=True)
+    if looked.mask:
+        console.print(Text("one example, what is learned of it between ⟦ and ⟧:", style="bold"))
+        shown = Text()
+        for piece, learned in looked.mask:
+            shown.append(f"⟦{piece}⟧" if learned else piece, style="bold green" if learned else "dim")
+        console.print(shown, soft_wrap=True)
+
+
+def _cost(
+    suite: Any, cells: Sequence[str], prices: Path | None, most: float, yes: bool, console: Console
+) -> None:
+    from breakeven.harness.estimate import estimate
+
+    found = estimate(suite, only=cells, prices=prices, seconds=5.0)
+    total = found.totals()
+    tokens = f"{total.training_tokens:,.0f} training tokens in {total.trainings} trainings"
+    money = f"{total.money:,.4f} {found.currency}" if total.money is not None else "unknown"
+    console.print(
+        Text(f"\npredicted, training and answering: {tokens}, {total.seconds / 60:.1f} min, {money}")
+    )
+    if yes or (total.money is not None and total.money <= most):
+        return
+    raise UserError(
+        f"the predicted cost is {money}, and more than {most:g} {found.currency} wants to be accepted",
+        field="--max-money",
+        hint="say --yes, or a higher --max-money",
+    )

@@ -1,0 +1,156 @@
+"""Training data from one file into another: formats, mixtures, tables; whole, or not written at all."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from row_strategies import conversations
+
+from breakeven.harness import readers, rows
+from breakeven.harness.cli.convert import convert
+from breakeven.harness.errors import UserError
+from breakeven.harness.readers import Row
+from breakeven.harness.rows.mixing import apportioned, mixed
+from breakeven.harness.rows.writing import write
+
+few = settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@pytest.fixture
+def chat(tmp_path: Path) -> Path:
+    """Twenty exchanges of ShareGPT."""
+    file = tmp_path / "chat.jsonl"
+    turns = [[{"from": "human", "value": f"{i}?"}, {"from": "gpt", "value": f"{i}!"}] for i in range(20)]
+    file.write_text(
+        "".join(json.dumps({"id": f"c{i}", "conversations": t}) + "\n" for i, t in enumerate(turns))
+    )
+    return file
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_file_is_recognised_and_written_in_another_format(
+    chat: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    convert([str(chat)], "alpaca", tmp_path / "a.jsonl")
+    assert lines(tmp_path / "a.jsonl")[3] == {"instruction": "3?", "input": "", "output": "3!", "id": "c3"}
+    assert "20 rows of sharegpt" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv", ".parquet"])
+@pytest.mark.parametrize(
+    "format", ["messages", "openai", "prompt-completion", "alpaca", "sharegpt", "vicuna"]
+)
+def test_there_and_back_through_every_kind_of_file(
+    chat: Path, tmp_path: Path, suffix: str, format: str
+) -> None:
+    convert([str(chat)], format, tmp_path / f"there{suffix}")
+    convert([str(tmp_path / f"there{suffix}")], "sharegpt", tmp_path / "back.jsonl")
+    assert lines(tmp_path / "back.jsonl") == [
+        {"conversations": row["conversations"], "id": row["id"]} for row in lines(chat)
+    ]
+
+
+@few
+@given(st.lists(conversations(), min_size=1, max_size=4), st.sampled_from([".jsonl", ".csv", ".parquet"]))
+def test_a_file_that_was_written_holds_what_was_given(
+    tmp_path_factory: pytest.TempPathFactory, given: list[rows.Conversation], suffix: str
+) -> None:
+    path = tmp_path_factory.mktemp("rows") / f"rows{suffix}"
+    try:
+        write([(Row({}, "memory", i), c) for i, c in enumerate(given)], "openai", path)
+    except UserError:
+        assert suffix != ".jsonl"  # a table may refuse what it would lose
+        assert not path.exists()
+        return
+    assert rows.conversations(readers.read_file(path), "openai") == given
+
+
+def test_a_number_beside_the_text_is_refused_in_csv_with_its_line(tmp_path: Path) -> None:
+    source = tmp_path / "a.jsonl"
+    source.write_text('{"prompt": "a", "completion": "b", "score": 5}\n')
+    with pytest.raises(UserError, match="cannot tell 5 from the text") as caught:
+        convert([str(source)], "alpaca", tmp_path / "a.csv")
+    assert (caught.value.file, caught.value.line, caught.value.field) == (str(source), 1, "score")
+    assert not (tmp_path / "a.csv").exists()
+
+
+def test_a_row_that_would_lose_something_stops_the_file(chat: Path, tmp_path: Path) -> None:
+    turns = [*lines(chat)[0]["conversations"] * 2]
+    chat.write_text(chat.read_text() + json.dumps({"conversations": turns}) + "\n")
+    with pytest.raises(UserError, match="Alpaca holds one question") as caught:
+        convert([str(chat)], "alpaca", tmp_path / "a.jsonl")
+    assert caught.value.line == 21
+    assert not (tmp_path / "a.jsonl").exists()
+
+
+def test_columns_that_are_called_otherwise_are_named(tmp_path: Path) -> None:
+    (tmp_path / "faq.csv").write_text("frage,antwort\nWann?,Morgen\n")
+    convert(
+        [str(tmp_path / "faq.csv")],
+        "messages",
+        tmp_path / "out.jsonl",
+        format="prompt-completion",
+        columns=["prompt=frage", "completion=antwort"],
+    )
+    (row,) = lines(tmp_path / "out.jsonl")
+    assert [m["content"] for m in row["messages"]] == ["Wann?", "Morgen"]
+
+
+def test_data_sets_are_mixed_in_the_ratios_given(chat: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.jsonl"
+    other.write_text("".join(json.dumps({"prompt": f"o{i}", "completion": "x"}) + "\n" for i in range(50)))
+    convert([str(chat), str(other)], "messages", tmp_path / "m.jsonl", ratios=[0.25, 0.75], examples=40)
+    from_other = Counter(r["messages"][0]["content"].startswith("o") for r in lines(tmp_path / "m.jsonl"))
+    assert from_other == {True: 30, False: 10}
+
+
+def test_too_many_rows_for_a_ratio_say_how_many_there_can_be(chat: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="50% of 60 are 30; at most 40 examples"):
+        convert([str(chat), str(chat)], "messages", tmp_path / "m.jsonl", ratios=[1, 1], examples=60)
+
+
+def test_nothing_is_overwritten_unasked(chat: Path, breakeven: Callable[..., Any]) -> None:
+    said = breakeven("convert", str(chat), "--to", "alpaca", "--out", str(chat))
+    assert said.code == 2
+    assert "--force" in said.err
+
+
+# --- mixing ----------------------------------------------------------------------------------
+
+parts = st.lists(st.integers(1, 40), min_size=1, max_size=4)
+untimed = settings(deadline=None)
+
+
+@untimed
+@given(parts, st.data())
+def test_a_mixture_keeps_its_ratios_and_does_not_depend_on_the_order(
+    sizes: list[int], data: st.DataObject
+) -> None:
+    ratios = data.draw(st.lists(st.floats(0.05, 9), min_size=len(sizes), max_size=len(sizes)))
+    named = [(str(i), [f"{i}/{j}" for j in range(size)]) for i, size in enumerate(sizes)]
+    chosen = mixed(named, ratios, None, str)
+    counts = Counter(row.split("/")[0] for row in chosen)
+    for (name, some), ratio in zip(named, ratios, strict=True):
+        assert counts[name] <= len(some)
+        assert abs(counts[name] - len(chosen) * ratio / sum(ratios)) < 1
+    assert len(set(chosen)) == len(chosen)
+    assert any(counts[name] >= len(some) - 1 for name, some in named)  # no larger one is possible
+    turned = [(name, data.draw(st.permutations(some))) for name, some in named]
+    assert set(mixed(turned, ratios, None, str)) == set(chosen)
+
+
+@untimed
+@given(st.integers(0, 500), st.lists(st.floats(0.01, 1), min_size=1, max_size=5))
+def test_shares_of_a_number_sum_to_it(n: int, weights: list[float]) -> None:
+    shares = [w / sum(weights) for w in weights]
+    assert sum(apportioned(n, shares)) == n
