@@ -1,0 +1,131 @@
+"""A hosted fine-tuning job over OpenAI's protocol: JSONL rows with weights, the job's JSON, a script.
+
+The script needs the `openai` package, a key in OPENAI_API_KEY and, for another provider, OPENAI_BASE_URL.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from breakeven.baselines.trainers._systems._job import Job, conversation, overlaid, whole_epochs
+from breakeven.harness.contracts import TrainingPair
+
+TITLE = "an OpenAI-compatible provider"
+VERSION = "3.51.0"
+INSTALL = f"pip install 'openai=={VERSION}'"
+JOB = "job.json"
+SCRIPT = "fine_tune.py"
+
+#: Of the OpenAI fine-tuning guide: fewer rows are refused, larger files too.
+LEAST_EXAMPLES = 10
+MOST_BYTES = 512 * 1024**2
+
+
+def rows(pairs: Sequence[TrainingPair]) -> list[dict[str, Any]]:
+    """Chat messages; assistant turns that are only shown have weight 0."""
+    return [{"messages": [*map(_shown, conversation(pair)[:-1]), conversation(pair)[-1]]} for pair in pairs]
+
+
+def _shown(message: Mapping[str, Any]) -> dict[str, Any]:
+    return {**message, "weight": 0} if message["role"] == "assistant" else dict(message)
+
+
+def files(job: Job) -> dict[str, str]:
+    """`job.json`, the body of POST /fine_tuning/jobs without its files' ids, and a script that sends it.
+
+    What a provider does not let one choose (rank, schedule, a learning rate as such) stays its own.
+    """
+    return {JOB: json.dumps(body(job), indent=2) + "\n", SCRIPT: _script(job)}
+
+
+def body(job: Job) -> dict[str, Any]:
+    """The request that creates the job, without `training_file` and `validation_file`."""
+    hyperparameters = {
+        "n_epochs": whole_epochs(job, TITLE),
+        "batch_size": job.settings.batch_size,
+        "learning_rate_multiplier": "auto",
+    }
+    made = {
+        "model": job.model,
+        "seed": job.seed,
+        "method": {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}},
+    }
+    return overlaid(made, job.extra)
+
+
+def command(job: Job) -> tuple[str, ...]:
+    return ("python", SCRIPT)
+
+
+def adapter(job: Job) -> str:
+    return ""
+
+
+def remarks(job: Job) -> tuple[str, ...]:
+    return (
+        "The provider chooses rank, schedule and learning rate; epochs and batch size are ours.",
+        "The provider bills the training tokens of every epoch.",
+    )
+
+
+def _script(job: Job) -> str:
+    return _TEMPLATE.format(train=job.train, validation=job.validation, job=JOB)
+
+
+_TEMPLATE = '''\
+"""Uploads the rows, starts the job, waits, and prints the tuned model's id: python fine_tune.py
+
+Needs OPENAI_API_KEY, and OPENAI_BASE_URL for another provider. What it started stands in job-started.json:
+run again, it goes on waiting for that job and starts no second one.
+"""
+
+import json
+import pathlib
+import time
+
+import openai
+
+TRAIN, VALIDATION = {train!r}, {validation!r}
+STARTED = pathlib.Path("job-started.json")
+client = openai.OpenAI()
+
+
+def uploaded(path):
+    with open(path, "rb") as file:
+        return client.files.create(file=file, purpose="fine-tune").id
+
+
+def created(body):
+    """Retried while the provider has not looked through the file yet."""
+    for attempt in range(12):
+        try:
+            return client.fine_tuning.jobs.create(**body)
+        except openai.BadRequestError as error:
+            if "ready" not in str(error).lower() or attempt == 11:
+                raise
+            time.sleep(5)
+
+
+if STARTED.exists():
+    job = client.fine_tuning.jobs.retrieve(json.loads(STARTED.read_text())["id"])
+else:
+    body = json.loads(pathlib.Path({job!r}).read_text())
+    body["training_file"] = uploaded(TRAIN)
+    if VALIDATION:
+        body["validation_file"] = uploaded(VALIDATION)
+    job = created(body)
+    STARTED.write_text(json.dumps({{"id": job.id}}))
+
+while job.status not in ("succeeded", "failed", "cancelled"):
+    print(job.status, flush=True)
+    time.sleep(30)
+    job = client.fine_tuning.jobs.retrieve(job.id)
+
+if job.status != "succeeded":
+    raise SystemExit(f"the job {{job.status}}: {{job.error}}")
+print("model:", job.fine_tuned_model)
+print("trained tokens:", job.trained_tokens)
+print("seconds:", (job.finished_at or 0) - job.created_at if job.finished_at else "unknown")
+'''
