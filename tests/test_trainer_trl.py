@@ -1,8 +1,8 @@
 """The trainer over TRL's SFTTrainer: the same examples, order, seed and settings give what `peft` gives.
 
 In float32 the two compute the same sums in another order: `peft` leaves padding out, takes logits of answer
-tokens only and may lay examples into one row, TRL pads and projects in tiles. So losses and weights agree within
-what rounding adds up to, and every tolerance below says how much that is.
+tokens only and may lay examples into one row, TRL pads and projects in tiles. So losses and weights agree
+within what rounding adds up to, and every tolerance below says how much that is.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ SETTINGS = pytest.mark.parametrize(
 
 @SETTINGS
 def test_its_losses_are_those_of_peft_at_every_step(tmp_path: Path, settings: dict[str, Any]) -> None:
-    """float32 has 7 digits; a dozen steps of Adam, which divides by small numbers, leave about 4 of them."""
+    """float32 has 7 digits. Seen are differences in the last; a dozen steps of Adam may cost two of them."""
     data = {"validation": tiny.pairs(30)[24:], "lr": 3e-3, **settings}
     ours, theirs = tiny.train(tmp_path / "peft", **data), train(tmp_path / "trl", **data)
-    assert curve(theirs) == pytest.approx(curve(ours), rel=1e-3)
+    assert curve(theirs) == pytest.approx(curve(ours), rel=1e-5)
     assert [s for s, _ in theirs.validation_losses] == [s for s, _ in ours.validation_losses]
     assert [v for _, v in theirs.validation_losses] == pytest.approx(
-        [v for _, v in ours.validation_losses], rel=1e-3
+        [v for _, v in ours.validation_losses], rel=1e-5
     )
     same = ("steps", "epochs", "examples", "truncated", "dropped", "training_tokens", "answer_tokens")
     assert {k: getattr(theirs, k) for k in same} == {k: getattr(ours, k) for k in same}
@@ -65,12 +65,12 @@ def test_its_losses_are_those_of_peft_at_every_step(tmp_path: Path, settings: di
 
 
 def test_its_adapter_is_that_of_peft(tmp_path: Path) -> None:
-    """After 12 steps with 3e-3 a weight can have moved by 0.03; they differ by less than a hundredth of it."""
+    """12 steps of 3e-3 may move a weight by 0.036; the two differ by a thousandth of that at most."""
     tiny.train(tmp_path / "peft", lr=3e-3)
     train(tmp_path / "trl", lr=3e-3)
     ours, theirs = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("peft", "trl"))
     assert ours.keys() == theirs.keys()
-    assert max(float((ours[name] - theirs[name]).abs().max()) for name in ours) < 3e-4
+    assert max(float((ours[name] - theirs[name]).abs().max()) for name in ours) < 3e-5
 
 
 def test_another_seed_gives_another_curve(tmp_path: Path) -> None:
@@ -81,13 +81,15 @@ def test_another_seed_gives_another_curve(tmp_path: Path) -> None:
 
 @pytest.mark.model
 def test_on_the_default_model_its_losses_are_those_of_peft(tmp_path: Path) -> None:
-    """30 layers add up more rounding than two, but not so much that a mask, a token or a rate could differ."""
+    """30 layers add up more rounding than two, but none that a wrong mask or rate would leave."""
     from breakeven.harness.engines.local import local
 
     tunable = local("smollm2-135m-instruct", dtype="float32", device="cpu").tunable()
     words = ["flour", "butter", "two eggs", "a pinch of salt", "brown sugar", "oat milk"]
     data = [
-        TrainingPair(f"r{i}", ({"role": "user", "content": f"Which is number {i}?\n" + "\n".join(words)},), word)
+        TrainingPair(
+            f"r{i}", ({"role": "user", "content": f"Which is number {i}?\n" + "\n".join(words)},), word
+        )
         for i, word in enumerate(words, start=1)
     ]
     settings = {"rank": 8, "lr": 1e-3, "epochs": 2, "batch_size": 2, "given": tunable, "data": data}
@@ -163,7 +165,9 @@ def stop_after(step: int) -> Any:
     return progress
 
 
-def test_an_interrupted_training_goes_on_at_its_checkpoint_and_ends_with_the_same_adapter(tmp_path: Path) -> None:
+def test_an_interrupted_training_goes_on_at_its_checkpoint_and_ends_with_the_same_adapter(
+    tmp_path: Path,
+) -> None:
     settings: dict[str, Any] = {"dropout": 0.1, "checkpoint_steps": 4}
     whole = train(tmp_path / "whole", **settings)
     with pytest.raises(Stopped):
@@ -190,9 +194,7 @@ def test_a_checkpoint_of_other_data_is_not_used(tmp_path: Path) -> None:
     with pytest.raises(Stopped):
         train(tmp_path, progress=stop_after(7), checkpoint_steps=4)
     seen: list[str] = []
-    train(
-        tmp_path, data=tiny.pairs(26)[2:], progress=lambda done, total, what: seen.append(what)
-    )
+    train(tmp_path, data=tiny.pairs(26)[2:], progress=lambda done, total, what: seen.append(what))
     assert seen[0].startswith("training with TRL: step 1/")
 
 

@@ -1,6 +1,7 @@
 """The settings that LoRA trainers share: names, defaults, checks, and what follows from them.
 
-A trainer that hands the work to another system names those that system cannot honour. Loads nothing heavy, so that a typo in a suite is found before torch is.
+A trainer that hands the work to another system names those that system cannot honour. Loads nothing heavy,
+so that a typo in a suite is found before torch is.
 """
 
 from __future__ import annotations

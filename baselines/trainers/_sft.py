@@ -1,7 +1,7 @@
 """Our training examples through TRL's SFTTrainer, in this process.
 
-TRL gets token ids with the answers as labels, the batches that `peft` would train on, an adapter drawn from the
-same seed, and the same learning rate for each step; forward pass, loss, clipping, optimizer steps and
+TRL gets token ids with the answers as labels, the batches that `peft` would train on, an adapter drawn from
+the same seed, and the same learning rate for each step; forward pass, loss, clipping, optimizer steps and
 checkpoints are TRL's own. The shared base model is given back as it was.
 """
 
@@ -70,7 +70,9 @@ def tune(
             hint="Hide the others with CUDA_VISIBLE_DEVICES",
         )
     train, held_out, steps = prepared(tunable, pairs, validation, seed, settings)
-    spec = adapter_spec("trl", {**settings.what_matters(), "system": system}, seed, tunable.card, pairs, validation)
+    spec = adapter_spec(
+        "trl", {**settings.what_matters(), "system": system}, seed, tunable.card, pairs, validation
+    )
     with adapted(tunable, settings, seed) as model, _restored(tunable.model), _no_traces(), quiet():
         run = Run(model, tunable, steps, held_out, settings, seed, scratch, store.digest(spec), progress)
         lost_seconds = run.train()
@@ -328,9 +330,7 @@ def _no_traces() -> Iterator[None]:
         np.random.set_state(states[1])
 
 
-def _result(
-    train: Encoded, held_out: Encoded, run: Run, system: str, lost_seconds: float
-) -> TrainingResult:
+def _result(train: Encoded, held_out: Encoded, run: Run, system: str, lost_seconds: float) -> TrainingResult:
     seen = [example for batch in run.steps.batches for example in batch]
     state = run.state
     return TrainingResult(
