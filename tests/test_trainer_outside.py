@@ -93,7 +93,8 @@ def system(
         given = {"rank": 4, "epochs": 2, "batch_size": 4, "lr": 1e-2, **more.pop("settings", {})}
         arguments = {
             "pairs": PAIRS, "validation": (), "folder": tmp_path / "out",
-            "scratch": tmp_path / "out" / "scratch", "seed": 3, "settings": {}, "progress": lambda *_: None, **more,
+            "scratch": tmp_path / "out" / "scratch", "seed": 3, "settings": {},
+            "progress": lambda *_: None, **more,
         }  # fmt: skip
         (tmp_path / "out").mkdir(exist_ok=True)
         return axolotl(**given).train(tunable, **arguments)

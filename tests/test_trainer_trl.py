@@ -114,13 +114,12 @@ def test_the_shared_model_is_given_back_as_it_was(tmp_path: Path) -> None:
     base = tiny.model()
     before = {name: tensor.clone() for name, tensor in base.state_dict().items()}
     attributes, config = set(vars(base)), base.config.to_dict()
-    train(tmp_path, base=base, epochs=1, gradient_checkpointing=True)
+    train(tmp_path, base=base, epochs=1, dropout=0.1)
     assert base.state_dict().keys() == before.keys()
     assert all(torch.equal(tensor, before[name]) for name, tensor in base.state_dict().items())
     assert set(vars(base)) == attributes
     assert base.config.to_dict() == config
     assert not base.training
-    assert not base.is_gradient_checkpointing
 
 
 def test_the_random_numbers_of_the_program_are_left_alone(tmp_path: Path) -> None:
@@ -153,6 +152,10 @@ def test_it_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) ->
 # --- interrupted ---------------------------------------------------------------------------------
 
 
+#: By steps only, however slow the machine.
+EVERY_4: dict[str, Any] = {"checkpoint_steps": 4, "checkpoint_seconds": 1e9}
+
+
 class Stopped(Exception):
     pass
 
@@ -168,7 +171,7 @@ def stop_after(step: int) -> Any:
 def test_an_interrupted_training_goes_on_at_its_checkpoint_and_ends_with_the_same_adapter(
     tmp_path: Path,
 ) -> None:
-    settings: dict[str, Any] = {"dropout": 0.1, "checkpoint_steps": 4}
+    settings = {"dropout": 0.1, **EVERY_4}
     whole = train(tmp_path / "whole", **settings)
     with pytest.raises(Stopped):
         train(tmp_path / "torn", progress=stop_after(7), **settings)
@@ -183,16 +186,16 @@ def test_an_interrupted_training_goes_on_at_its_checkpoint_and_ends_with_the_sam
 
 def test_a_checkpoint_that_was_not_finished_is_not_used(tmp_path: Path) -> None:
     with pytest.raises(Stopped):
-        train(tmp_path, progress=stop_after(7), checkpoint_steps=4)
+        train(tmp_path, progress=stop_after(7), **EVERY_4)
     (tmp_path / "scratch" / "trl" / "checkpoint-4" / "breakeven.json").unlink()
     seen: list[str] = []
-    train(tmp_path, progress=lambda done, total, what: seen.append(what), checkpoint_steps=4)
+    train(tmp_path, progress=lambda done, total, what: seen.append(what), **EVERY_4)
     assert seen[0].startswith("training with TRL: step 1/")
 
 
 def test_a_checkpoint_of_other_data_is_not_used(tmp_path: Path) -> None:
     with pytest.raises(Stopped):
-        train(tmp_path, progress=stop_after(7), checkpoint_steps=4)
+        train(tmp_path, progress=stop_after(7), **EVERY_4)
     seen: list[str] = []
     train(tmp_path, data=tiny.pairs(26)[2:], progress=lambda done, total, what: seen.append(what))
     assert seen[0].startswith("training with TRL: step 1/")

@@ -75,7 +75,7 @@ def _rewrite(path: Path, change: Any) -> None:
 KIND = Kind(
     "autotrain",
     # bitsandbytes 0.45 cannot be imported without a GPU, and AutoTrain imports it wherever it is installed.
-    Recipe("autotrain", "autotrain-advanced", python="3.11", gigabytes=4.0, without=("bitsandbytes",)),
+    Recipe("autotrain", "autotrain-advanced", python="3.11", gigabytes=7.0, without=("bitsandbytes",)),
     refused={
         "load_in_4bit": "its bitsandbytes is left out, for it cannot be imported without a GPU",
         "packing": "it decides by itself",
