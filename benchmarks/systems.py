@@ -29,7 +29,8 @@ COLUMNS = (
 
 def make_run(out: Path) -> Path:
     """Run the suite; returns the folder, also where a cell failed. Ends the program if there is none."""
-    command = [sys.executable, "-m", "breakeven.harness.cli.app", "run", SUITE, "--out", str(out)]
+    main = "from breakeven.harness.cli import main; main()"
+    command = [sys.executable, "-c", main, "run", SUITE, "--out", str(out)]
     before = set(out.glob(f"{SUITE}-*"))
     code = subprocess.run(command, check=False).returncode
     made = sorted(set(out.glob(f"{SUITE}-*")) - before)

@@ -19,8 +19,8 @@ def doctor() -> None:
     """Print the machine, the models that are here, and every trainer with whether it is usable."""
     console = Console()
     console.print("This machine", style="bold")
-    for what, found in _machine():
-        console.print(f"  {what}: {found}", highlight=False, markup=False, soft_wrap=True)
+    for what, text in _machine():
+        console.print(f"  {what}: {text}", highlight=False, markup=False, soft_wrap=True)
     console.print("\nModels", style="bold")
     for known in models.KNOWN:
         where = "here" if models.is_cached(known.name) else "not here; fetched when first used"
