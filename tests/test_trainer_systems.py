@@ -1,7 +1,7 @@
 """The real systems: that what they are told is what they know.
 
-Where a system's environment has been made (`breakeven doctor` says which), it is asked itself; elsewhere those
-tests are skipped with the reason. Unsloth's signatures are also kept beside this file, as its source has them.
+Where a system's environment has been made (`breakeven doctor` says which), it is asked itself; elsewhere
+those tests are skipped with the reason. Unsloth's signatures are also kept beside this file, from its source.
 """
 
 from __future__ import annotations
