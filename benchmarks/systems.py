@@ -2,8 +2,9 @@
 
     python benchmarks/systems.py --write docs/trainers.md
 
-makes the run (minutes; a system's environment is made on first use) and writes the table; with a run's folder
-as its argument it reads that one. A trainer that cannot work here has a row too, with the reason.
+makes the run (minutes; a system's environment is made on first use) and writes the table. Given folders of
+runs of that suite, it reads those instead, each strategy from the first that has done it. A trainer that
+cannot work here has a row too, with the reason.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from breakeven.harness import registry, results
@@ -39,13 +40,18 @@ def make_run(out: Path) -> Path:
     return made[-1]
 
 
-def lines(found: Results) -> Iterator[str]:
-    """The table: the strategies of the run, then the trainers that it has none of."""
+def lines(runs: Sequence[Results]) -> Iterator[str]:
+    """The table: the strategies of the runs, then the trainers that they have none of."""
     yield f"| {' | '.join(COLUMNS)} |"
     yield f"|{' --- |' * len(COLUMNS)}"
-    rows = {row.strategy: row for row in found.tables[TASK]}
-    for row in rows.values():
-        yield _line(_of_run(found, row))
+    rows: dict[str, tuple[Results, Row]] = {}
+    for found in runs:
+        for row in found.tables[TASK]:
+            if row.strategy not in rows or rows[row.strategy][1].quality is None:
+                rows[row.strategy] = found, row
+    for name in runs[0].suite["strategies"]:
+        if name in rows:
+            yield _line(_of_run(*rows[name]))
     for name, here in trainers().items():
         if name not in rows:
             why = here.why_not or "not in this suite: it trains at a provider, for money"
@@ -108,12 +114,14 @@ def made_with(found: Results) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", nargs="?", type=Path, help="a finished run of the suite; made unless given")
+    parser.add_argument(
+        "runs", nargs="*", type=Path, help="finished runs of the suite; one is made unless given"
+    )
     parser.add_argument("--out", type=Path, default=Path("runs"), help="where a new run goes")
     parser.add_argument("--write", type=Path, help="a Markdown file to write the table into")
     given = parser.parse_args()
-    found = results.load(given.run or make_run(given.out))
-    table = [*lines(found), "", made_with(found)]
+    runs = [results.load(folder) for folder in given.runs or [make_run(given.out)]]
+    table = [*lines(runs), "", *(made_with(found) for found in runs)]
     print("\n".join(table))
     if given.write:
         made = "\n".join(["<!-- systems -->", *table, "<!-- /systems -->"])
