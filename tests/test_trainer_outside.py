@@ -215,6 +215,19 @@ def test_what_it_was_told_and_said_is_kept_beside_the_adapter(
     assert "lora_r: 4" in (tmp_path / "out" / "told" / "axolotl.yaml").read_text()
 
 
+def test_no_path_of_this_machine_is_kept(
+    system: Any, tunable: Tunable, trained: Path, tmp_path: Path
+) -> None:
+    """Run folders are handed around. The model's name is a path here."""
+    system(HAND_OUT.format(adapter=str(trained)) + "; print('in', os.getcwd())")(tunable)
+    told_files = sorted((tmp_path / "out" / "told").iterdir())
+    assert [path.name for path in told_files] == ["axolotl.log", "axolotl.yaml"]
+    for path in told_files:
+        assert str(tmp_path) not in path.read_text()
+        assert tunable.card.name not in path.read_text()
+    assert "in WORK" in told_files[0].read_text()
+
+
 def test_the_shared_model_is_left_as_it_was(system: Any, tunable: Tunable) -> None:
     names = [name for name, _ in tunable.model.named_modules()]
     system()(tunable, validation=PAIRS[:2])

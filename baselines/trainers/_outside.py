@@ -322,9 +322,11 @@ class Attempt:
         from breakeven.baselines.trainers._model import write_origin
 
         store.write_bytes(folder / "adapter_model.safetensors", found.weights.read_bytes())
-        for name, text in _systems.system(self.kind.name).files(job).items():
-            store.write_text(folder / "told" / name, text)
-        store.write_bytes(folder / "told" / done.log.name, done.log.read_bytes())
+        kept = dict(_systems.system(self.kind.name).files(job))
+        kept[done.log.name] = done.log.read_text(encoding="utf-8", errors="replace")
+        places = {"MODEL": Path(job.model), "WORK": self.scratch / "work", "ENVIRONMENT": environment.folder}
+        for name, text in kept.items():
+            store.write_text(folder / "told" / name, _without(text, {**places, "HOME": Path.home()}))
         versions = {
             k: environment.versions.get(k, "unknown") for k in (*_MAKERS, self.kind.recipe.distribution)
         }
@@ -391,6 +393,14 @@ def _require_same_text(pairs: Sequence[TrainingPair], tunable: Tunable, model: P
                 field="trainer",
                 hint="Use the trainer 'peft' or 'trl'",
             )
+
+
+def _without(text: str, places: Mapping[str, Path]) -> str:
+    """A text in which folders of this machine go by other names."""
+    for name, path in places.items():
+        for form in {str(path), str(path.resolve())}:
+            text = text.replace(form, name)
+    return text
 
 
 def _threads(tunable: Tunable) -> dict[str, str]:
