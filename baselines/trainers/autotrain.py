@@ -78,7 +78,7 @@ KIND = Kind(
     Recipe("autotrain", "autotrain-advanced", python="3.11", gigabytes=7.0, without=("bitsandbytes",)),
     refused={
         "load_in_4bit": "its bitsandbytes is left out, for it cannot be imported without a GPU",
-        "packing": "it decides by itself",
+        "packing": "it always joins texts and cuts them into blocks",
         "use_dora": "it has no such setting",
         "use_rslora": "it has no such setting",
     },
