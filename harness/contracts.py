@@ -565,6 +565,32 @@ class Exportable(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Usability:
+    """Whether a trainer can work on this machine.
+
+    Attributes:
+        usable: whether it can, now or after what it does by itself (making its environment).
+        what: the system and version it would use, and where it would run.
+        why_not: what is missing, as a sentence without its full stop; "" where it is usable.
+        remedy: what would help, a command where there is one.
+        note: what to know before choosing it.
+    """
+
+    usable: bool
+    what: str
+    why_not: str = ""
+    remedy: str = ""
+    note: str = ""
+
+
+@runtime_checkable
+class Checked(Protocol):
+    """A trainer that can tell whether it is usable here. Looks; installs and starts nothing."""
+
+    def usable(self) -> Usability: ...
+
+
 # --- before anything runs --------------------------------------------------------------------
 
 

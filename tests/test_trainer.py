@@ -27,15 +27,6 @@ def weights(model: Any) -> dict[str, bytes]:
     return {name: tensor.contiguous().view(torch.uint8).numpy().tobytes() for name, tensor in tensors}
 
 
-def greedy(model: Any, prompt: str, limit: int = 8) -> list[int]:
-    ids = [*tiny.ids(prompt + ">")]
-    start = len(ids)
-    with torch.no_grad():
-        while len(ids) < start + limit and (len(ids) == start or ids[-1] != tiny.END):
-            ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))
-    return ids[start:]
-
-
 # --- learning ----------------------------------------------------------------------------------
 
 
@@ -49,8 +40,8 @@ def test_the_tuned_model_answers_and_stops_although_padding_is_the_end_token(tmp
     base = tiny.model()
     tiny.train(tmp_path, base=base, epochs=10)
     tuned = PeftModel.from_pretrained(base, tmp_path).eval()
-    assert greedy(tuned, "aaax") == [*tiny.ids("yes"), tiny.END]
-    assert greedy(tuned, "bbbbby") == [*tiny.ids("no"), tiny.END]
+    assert tiny.greedy(tuned, "aaax") == [*tiny.ids("yes"), tiny.END]
+    assert tiny.greedy(tuned, "bbbbby") == [*tiny.ids("no"), tiny.END]
 
 
 def test_the_loss_is_that_of_the_answer_tokens_alone(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from breakeven.baselines.trainers.peft import peft
-from breakeven.harness.contracts import Message, ModelCard, TrainingPair, TrainingResult, Tunable
+from breakeven.harness.contracts import Message, ModelCard, Trainer, TrainingPair, TrainingResult, Tunable
 
 END = 2
 VOCABULARY = 64
@@ -69,19 +69,30 @@ def train(
     seed: int = 0,
     progress: Callable[[float, float, str], None] = lambda done, total, what: None,
     given: Tunable | None = None,
+    trainer: Callable[..., Trainer] = peft,
     **settings: Any,
 ) -> TrainingResult:
     """Train into `folder`, with checkpoints in `folder`/scratch."""
     folder.mkdir(parents=True, exist_ok=True)
     given = given or tunable(base)
     data = pairs() if data is None else data
-    trainer = peft(**{"rank": 4, "lr": 3e-2, "epochs": 4, **settings})
+    made = trainer(**{"rank": 4, "lr": 3e-2, "epochs": 4, **settings})
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # products this small are slower with two
     try:
-        return trainer.train(given, data, validation, folder, folder / "scratch", seed, {}, progress)
+        return made.train(given, data, validation, folder, folder / "scratch", seed, {}, progress)
     finally:
         torch.set_num_threads(threads)
+
+
+def greedy(model: Any, prompt: str, limit: int = 8) -> list[int]:
+    """The tokens that a model writes to a prompt, its end token included."""
+    written = ids(prompt + ">")
+    start = len(written)
+    with torch.no_grad():
+        while len(written) < start + limit and (len(written) == start or written[-1] != END):
+            written.append(int(model(torch.tensor([written])).logits[0, -1].argmax()))
+    return written[start:]
 
 
 def adapter(folder: Path) -> bytes:

@@ -7,19 +7,18 @@ the answer tokens only. Settings are explained in `_settings`, batches in `_exam
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import torch
 
 from breakeven.baselines._tuning import adapter_spec, default_lr
 from breakeven.baselines.trainers._checkpoint import Checkpoints, State
+from breakeven.baselines.trainers._divergence import stop_if_diverged
 from breakeven.baselines.trainers._examples import Batch, Encoded, Plan, count, encode, passes, plan
 from breakeven.baselines.trainers._model import Forward, adapted, save_adapter, size_of_base
 from breakeven.baselines.trainers._settings import Settings, learning_rate
@@ -32,8 +31,6 @@ Progress = Callable[[float, float, str], None]
 #: Padded tokens in memory at once; 135 million parameters keep about 1.3 MB of activations for each.
 CPU_TOKENS = 2048
 CUDA_TOKENS = 16384
-#: Steps whose mean loss tells whether training has diverged.
-WINDOW = 10
 
 
 def tune(
@@ -66,7 +63,7 @@ def tune(
         )
         lost_seconds = loop.run(state, checkpoints)
         result = _result(train, held_out, loop, state, lost_seconds)
-        save_adapter(model, tunable, result, seed, pairs, folder)
+        save_adapter(model, tunable, "peft", result, seed, pairs, folder)
     return result
 
 
@@ -162,7 +159,10 @@ class Loop:
         began = time.perf_counter()
         loss = self.backward(batch, state)
         norm = float(torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.max_grad_norm))
-        self.stop_if_diverged(state, loss, norm)
+        stop_if_diverged(
+            [loss for _, loss in state.losses], loss, norm, self.forward.vocabulary,
+            f"step {state.step + 1} of {len(self.steps.batches)}", self.peak_lr,
+        )  # fmt: skip
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr(state.step)
         self.optimizer.step()
@@ -212,28 +212,6 @@ class Loop:
         answers = sum(len(example.answer) for example in self.held_out.examples)
         state.validation_losses.append((state.step, total / answers))
         state.validation_seconds += time.perf_counter() - began
-
-    def stop_if_diverged(self, state: State, loss: float, norm: float) -> None:
-        """Raises UserError for a loss or gradient that is no number, or when what the model knew is gone.
-
-        That is: a mean loss clearly above the first one, and near that of guessing among all tokens (at
-        0.75 of the logarithm of the vocabulary's size).
-        """
-        recent = [loss for _, loss in state.losses[1 - WINDOW :]] + [loss]
-        guessing = math.log(self.forward.vocabulary)
-        start = state.losses[0][1] if state.losses else loss
-        if math.isfinite(loss) and math.isfinite(norm):
-            if len(recent) < WINDOW or fmean(recent) < max(1.2 * start, 0.75 * guessing):
-                return
-            found = f"the mean loss of the last {WINDOW} steps is {fmean(recent):.1f}, at first {start:.1f}"
-        else:
-            found = f"the loss is {loss}, the norm of its gradient {norm}"
-        raise UserError(
-            f"training diverged at step {state.step + 1} of {len(self.steps.batches)} with the peak learning "
-            f"rate {self.peak_lr:g}: {found}",
-            field="lr",
-            hint=f"Try {self.peak_lr / 5:.1g}",
-        )
 
 
 def _result(

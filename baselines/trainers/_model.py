@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -27,7 +27,7 @@ from breakeven.baselines.trainers._fused import fused
 from breakeven.baselines.trainers._layout import Costs, Layout, in_one_row, in_rows, is_one_row
 from breakeven.baselines.trainers._settings import Settings
 from breakeven.harness import attention, store
-from breakeven.harness.contracts import TrainingPair, TrainingResult, Tunable
+from breakeven.harness.contracts import ModelCard, TrainingPair, TrainingResult, Tunable
 from breakeven.harness.errors import UserError
 
 #: Widest row for which a CPU computes attention faster by plain matrix products than by its flash kernel.
@@ -67,7 +67,7 @@ def adapted(tunable: Tunable, settings: Settings, seed: int) -> Iterator[Any]:
                 _switch_checkpointing(base, True)
             # Autocast picks the type of every product, so PEFT need not copy the inputs to float32 first.
             with (
-                disable_input_dtype_casting(model, active=_half_precision(tunable, settings)),
+                disable_input_dtype_casting(model, active=half_precision(tunable, settings)),
                 fused(model),
                 _attending(base),
             ):
@@ -85,7 +85,7 @@ class Forward:
     def __init__(self, model: Any, tunable: Tunable, settings: Settings) -> None:
         self.model, self.pad_id, self.end_id = model, tunable.pad_id, tunable.end_id
         self.device = torch.device(tunable.device)
-        self.half = _half_precision(tunable, settings)
+        self.half = half_precision(tunable, settings)
         self.recomputes = settings.gradient_checkpointing
         self.arithmetic = "bfloat16, adapter in float32" if self.half else "float32"
         self.vocabulary = 0
@@ -109,9 +109,7 @@ class Forward:
 
     def memory(self) -> int:
         """Bytes held now: by tensors on a GPU, by this process otherwise."""
-        if self.device.type == "cuda":
-            return torch.cuda.memory_allocated(self.device)
-        return int(psutil.Process().memory_info().rss)
+        return held_bytes(self.device)
 
     def _logits(self, layout: Layout) -> torch.Tensor:
         """(positions that predict, vocabulary), row by row."""
@@ -184,6 +182,13 @@ def trial(vocabulary: int) -> Batch:
     return Tokens((*some[:6],), (*some[6:9],)), Tokens((*some[:3], *some[9:12]), (*some[12:14],))
 
 
+def held_bytes(device: torch.device) -> int:
+    """Bytes held now: by tensors on a GPU, by this process otherwise."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
+    return int(psutil.Process().memory_info().rss)
+
+
 def _alike(some: torch.Tensor, full: torch.Tensor) -> bool:
     """Whether logits are the same, as far as bfloat16 may round differently for another shape of product."""
     return some.shape == full.shape and not bool((some - full).abs().max() > 0.05 * full.abs().max())
@@ -205,6 +210,7 @@ def costs_of(base: Any) -> Costs:
 def save_adapter(
     model: Any,
     tunable: Tunable,
+    trainer: str,
     result: TrainingResult,
     seed: int,
     pairs: Sequence[TrainingPair],
@@ -212,15 +218,7 @@ def save_adapter(
 ) -> None:
     """Write `adapter_model.safetensors`, `adapter_config.json`, and `breakeven.json`: what made it."""
     save_weights(model, tunable, folder)
-    made_by = {
-        "trainer": "peft",
-        "seed": seed,
-        "model": asdict(tunable.card),
-        "pairs": pairs_digest(pairs),
-        "versions": weight_makers(),
-        **asdict(result),
-    }
-    store.write_text(folder / "breakeven.json", json.dumps(made_by, indent=1, ensure_ascii=False) + "\n")
+    write_origin(tunable.card, trainer, result, seed, pairs, weight_makers(), folder)
 
 
 def save_weights(model: Any, tunable: Tunable, folder: Path) -> None:
@@ -236,12 +234,33 @@ def save_weights(model: Any, tunable: Tunable, folder: Path) -> None:
         config.save_pretrained(folder)
 
 
+def write_origin(
+    card: ModelCard,
+    trainer: str,
+    result: TrainingResult,
+    seed: int,
+    pairs: Sequence[TrainingPair],
+    versions: Mapping[str, str],
+    folder: Path,
+) -> None:
+    """Write `breakeven.json`: what made the adapter in `folder`."""
+    made_by = {
+        "trainer": trainer,
+        "seed": seed,
+        "model": asdict(card),
+        "pairs": pairs_digest(pairs),
+        "versions": dict(versions),
+        **asdict(result),
+    }
+    store.write_text(folder / "breakeven.json", json.dumps(made_by, indent=1, ensure_ascii=False) + "\n")
+
+
 def size_of_base(model: Any) -> int:
     """Parameters of the base model, as stored (a 4-bit model counts packed weights)."""
     return sum(p.numel() for p in model.parameters() if not p.requires_grad)
 
 
-def _half_precision(tunable: Tunable, settings: Settings) -> bool:
+def half_precision(tunable: Tunable, settings: Settings) -> bool:
     """Whether matrix products are to be computed in bfloat16."""
     stored = tunable.model.get_input_embeddings().weight.dtype
     if settings.precision == "bfloat16" or stored == torch.bfloat16:

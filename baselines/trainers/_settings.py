@@ -1,6 +1,7 @@
-"""The settings of the in-process LoRA trainer: names, defaults, checks, and what follows from them.
+"""The settings that LoRA trainers share: names, defaults, checks, and what follows from them.
 
-Loads nothing heavy, so that a typo in a suite is found before torch is.
+A trainer that hands the work to another system names those that system cannot honour. Loads nothing heavy,
+so that a typo in a suite is found before torch is.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from breakeven.harness.errors import UserError
 
 Schedule = Literal["linear", "cosine", "constant"]
 Precision = Literal["auto", "bfloat16"]
+NOTHING: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +70,28 @@ class Settings:
     checkpoint_seconds: float = 20.0
 
     @classmethod
-    def parse(cls, given: Mapping[str, Any]) -> Settings:
-        """Settings from what a suite says. Raises UserError for an unknown key or a bad value."""
+    def parse(
+        cls, given: Mapping[str, Any], trainer: str = "peft", refused: Mapping[str, str] = NOTHING
+    ) -> Settings:
+        """Settings from what a suite says.
+
+        Args:
+            given: what the suite says.
+            trainer: whose settings these are, for messages.
+            refused: settings that this trainer cannot honour, with the reason as a sentence.
+
+        Raises:
+            UserError: for an unknown key, one the trainer cannot honour, or a bad value.
+        """
         known = [f.name for f in fields(cls)]
-        for key in given:
+        for key, value in given.items():
             if key not in known:
-                close = difflib.get_close_matches(key, known, n=1)
-                hint = f"Did you mean '{close[0]}'?" if close else f"Known are {', '.join(known)}"
-                raise UserError("unknown setting of the trainer 'peft'", field=key, hint=hint)
+                offered = [name for name in known if name not in refused]
+                close = difflib.get_close_matches(key, offered, n=1)
+                hint = f"Did you mean '{close[0]}'?" if close else f"Known are {', '.join(offered)}"
+                raise UserError(f"unknown setting of the trainer '{trainer}'", field=key, hint=hint)
+            if key in refused and value != cls.__dataclass_fields__[key].default:
+                raise UserError(f"the trainer '{trainer}' cannot honour it: {refused[key]}", field=key)
         values = dict(given)
         if isinstance(values.get("targets"), list):
             values["targets"] = tuple(values["targets"])
@@ -109,9 +125,10 @@ class Settings:
         """LoRA's alpha."""
         return 2.0 * self.rank if self.alpha is None else float(self.alpha)
 
-    def what_matters(self) -> dict[str, Json]:
-        """All settings that the trained adapter depends on, as JSON."""
-        kept = {k: v for k, v in asdict(self).items() if not k.startswith("checkpoint_")}
+    def what_matters(self, refused: Mapping[str, str] = NOTHING) -> dict[str, Json]:
+        """All settings that the trained adapter depends on, as JSON; without those a trainer refuses."""
+        unused = ("checkpoint_steps", "checkpoint_seconds", *refused)
+        kept = {k: v for k, v in asdict(self).items() if k not in unused}
         kept["targets"] = list(self.targets) if isinstance(self.targets, tuple) else self.targets
         return kept
 

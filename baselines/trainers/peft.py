@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from breakeven.harness.contracts import (
     TrainingPair,
     TrainingResult,
     Tunable,
+    Usability,
 )
 
 
@@ -30,6 +32,10 @@ class PeftTrainer:
     @property
     def settings(self) -> dict[str, Json]:
         return Settings.parse(self.given).what_matters()
+
+    def usable(self) -> Usability:
+        """See `breakeven.harness.contracts.Checked`."""
+        return Usability(True, f"peft {version('peft')}, in this process")
 
     def train(
         self,

@@ -249,6 +249,14 @@ def list_(
 
 
 @app.command()
+def doctor() -> None:
+    """Say what is usable on this machine, trainers above all, and why the rest is not."""
+    from breakeven.harness.cli.doctor import doctor as command
+
+    command()
+
+
+@app.command()
 def validate(
     task: Annotated[
         str, typer.Argument(help="A task's name, YAML file or file.py:function.", show_default=False)
