@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from breakeven.baselines import _hosted
 from breakeven.baselines._settings import WeightSettings
 from breakeven.baselines._tuning import adapter_spec
 from breakeven.harness.contracts import (
@@ -29,6 +30,7 @@ from breakeven.harness.contracts import (
     TrainingResult,
 )
 from breakeven.harness.errors import NotApplicable, UserError
+from breakeven.harness.hosted import HostedModel, HostedTrainer, HostedTraining
 from breakeven.harness.ledger import Ledger
 from breakeven.harness.registry import find, source_hash
 from breakeven.harness.store import digest, write_text
@@ -39,30 +41,35 @@ class Adapter:
     """An adapter folder and what training it did."""
 
     folder: Path
-    training: TrainingResult
+    training: TrainingResult | HostedTraining
 
     @classmethod
     def read(cls, folder: Path) -> Adapter:
         row = json.loads((folder / "training.json").read_text(encoding="utf-8"))
         for curve in ("losses", "validation_losses"):
             row[curve] = tuple((int(step), float(loss)) for step, loss in row[curve])
+        if HostedModel.is_in(folder):
+            return cls(folder, HostedTraining(**{**row, "remarks": tuple(row["remarks"])}))
         return cls(folder, TrainingResult(**row))
 
 
-def require_trainable(engine: EngineSession) -> None:
-    """Raises NotApplicable when the engine's model cannot be tuned here."""
-    if not (engine.capabilities.train and engine.capabilities.adapters):
+def require_trainable(engine: EngineSession, settings: WeightSettings) -> None:
+    """Raises NotApplicable when the engine's model cannot be tuned by this trainer."""
+    trainer, _ = make_trainer(settings)
+    if isinstance(trainer, HostedTrainer):
+        _hosted.endpoint_of(engine, settings.trainer)
+    elif not (engine.capabilities.train and engine.capabilities.adapters):
         card = engine.describe()
         raise NotApplicable(f"no trainer: {card.name} behind the {card.engine} engine cannot be tuned")
 
 
-def make_trainer(settings: WeightSettings) -> tuple[Trainer, Mapping[str, Json]]:
+def make_trainer(settings: WeightSettings) -> tuple[Trainer | HostedTrainer, Mapping[str, Json]]:
     """The trainer and its settings, defaults filled in where the trainer says them (`trainer.settings`).
 
     Raises:
         UserError: when there is no such trainer, or it does not know a setting.
     """
-    make: Callable[..., Trainer] = find("trainers", settings.trainer)
+    make: Callable[..., Trainer | HostedTrainer] = find("trainers", settings.trainer)
     try:
         trainer = make(**settings.settings)
     except UserError as error:
@@ -82,11 +89,14 @@ def tune(
     """The adapter for these pairs: trained now, or found where another cell has trained it.
 
     Raises:
-        UserError: when there is nothing to train on.
+        UserError: when there is nothing to train on, or a hosted job failed.
+        Pending: while a hosted job runs.
     """
     if not pairs:
         raise UserError("there are no training examples to tune the weights on", field="train")
     trainer, filled = make_trainer(settings)
+    if isinstance(trainer, HostedTrainer):
+        return Adapter.read(_hosted.tune(trainer, settings.trainer, pairs, validation, engine, services))
     card = engine.describe()
 
     def build(folder: Path, ledger: Ledger) -> None:
@@ -100,7 +110,9 @@ def tune(
             )
             write_text(folder / "training.json", json.dumps(asdict(result), indent=1))
         shutil.rmtree(scratch, ignore_errors=True)
-        _book(Adapter.read(folder).training, card, ledger)
+        trained = Adapter.read(folder).training
+        assert isinstance(trained, TrainingResult)
+        _book(trained, card, ledger)
 
     spec = _spec(settings, filled, pairs, validation, card, services.seed)
     return Adapter.read(services.artifacts.get("adapter", spec, build))
@@ -121,6 +133,8 @@ def foresee(
     if not pairs:
         raise UserError("there are no training examples to tune the weights on", field="train")
     trainer, filled = make_trainer(settings)
+    if isinstance(trainer, HostedTrainer):
+        return _hosted.foresee(trainer, settings.trainer, pairs, validation, engine, services)
     key = digest(_spec(settings, filled, pairs, validation, engine.describe(), services.seed))
     if isinstance(trainer, PreviewedTrainer):
         raw: Any = engine.raw

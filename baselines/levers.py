@@ -25,6 +25,7 @@ from breakeven.harness.contracts import (
     Example,
     Input,
     Json,
+    ModelCard,
     Prediction,
     Preview,
     Request,
@@ -34,7 +35,9 @@ from breakeven.harness.contracts import (
     VariesWith,
     take,
 )
+from breakeven.harness.deployments import serving
 from breakeven.harness.errors import NotApplicable, UserError
+from breakeven.harness.hosted import HostedModel, HostedTraining
 from breakeven.harness.yamlfile import validated
 
 
@@ -73,7 +76,7 @@ class Levers:
     ) -> LeversPredictor:
         engine = self._engine(brief, services)
         if self.settings.weights is not None:
-            require_trainable(engine)
+            require_trainable(engine, self.settings.weights)
         composer = Composer.fit(brief, self.settings, train, validation, services)
         adapter, report = None, FitReport()
         if self.settings.weights is not None:
@@ -101,7 +104,7 @@ class Levers:
         """See `contracts.Previewed`. Renders and counts; only the embedding model is asked."""
         engine = self._engine(brief, services)
         if self.settings.weights is not None:
-            require_trainable(engine)
+            require_trainable(engine, self.settings.weights)
         shown = self.settings.demonstrations
         searched = shown is not None and shown.select == "similar"
         some, checks = take(train, sample), take(validation, sample)
@@ -172,8 +175,15 @@ class LeversPredictor:
     report: FitReport
 
     @property
-    def training(self) -> TrainingResult | None:
+    def training(self) -> TrainingResult | HostedTraining | None:
         return self.adapter.training if self.adapter else None
+
+    @property
+    def served_by(self) -> ModelCard | None:
+        """The card of a model that tuning made at a provider, where it has its own name and price."""
+        if self.adapter is None or not HostedModel.is_in(self.adapter.folder):
+            return None
+        return self.base.adapt(self.adapter.folder).describe()
 
     def predict(self, inputs: Sequence[Input]) -> Iterator[Prediction]:
         """One prediction per input, as the engine finishes them.
@@ -183,8 +193,10 @@ class LeversPredictor:
         """
         engine = self.base.adapt(self.adapter.folder) if self.adapter else self.base
         requests, by_id = self.requests(inputs)
-        for completion in engine.complete(requests):
-            yield self._prediction(completion, by_id[completion.id])
+        owner = f"{self.services.scratch.parent.name}/{getattr(self.base, 'phase', 'serve')}"
+        with serving(engine, self.services.ledger, owner):
+            for completion in engine.complete(requests):
+                yield self._prediction(completion, by_id[completion.id])
 
     def requests(self, inputs: Sequence[Input]) -> tuple[list[Request], dict[str, Fitted]]:
         """What is asked about the inputs, and the prompt of each by its id. Raises as `predict` does."""
@@ -293,6 +305,8 @@ class LeversPredictor:
             notes["answer"] = "scored over the choices" if self._scored else "generated"
             if not self._scored:
                 remarks.append("generated: the engine gives no log-probabilities to score choices by")
+        if self.adapter is not None:
+            remarks += getattr(self.adapter.training, "remarks", ())
         if self.composer.searches:
             remarks += language_remarks(self.composer.brief, self.services)
         return {**notes, "remarks": remarks}

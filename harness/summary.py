@@ -13,7 +13,7 @@ import numpy as np
 
 from breakeven.harness import costs, power, stats
 from breakeven.harness.crossfit import Folds, variance_inflation
-from breakeven.harness.pricing import Pricing, mean_cost
+from breakeven.harness.pricing import HERE, Pricing, mean_cost
 from breakeven.harness.results import DONE, CellResult, Cost, Results, Row, TaskResult
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def _row(
     seeds = len(results.suite.get("seeds") or ()) if cells[0].seed is not None else 1
     wanted = max(len(cells), seeds)  # cells that were never begun have no folder yet
     notes = [f"{len(done)} of {wanted} seeds"] if len(done) < wanted else []
-    trained = [float(c.training["seconds"]) for c in done if c.training]
+    trained = [float(c.training["seconds"]) for c in done if c.training and c.training["seconds"] is not None]
     return replace(
         row,
         quality=quality,
@@ -90,7 +90,7 @@ def _row(
         one_off=_cost(mean_cost([pricing.one_off(c) for c in done])),
         latency=_latency(done),
         training_seconds=float(np.mean(trained)) if trained else None,
-        notes=(*notes, *_fit_notes(done)),
+        notes=(*notes, *_whereabouts(done, pricing), *_fit_notes(done)),
     )
 
 
@@ -204,6 +204,12 @@ def _latency(done: Sequence[CellResult]) -> tuple[float, float] | None:
     if not seconds:
         return None
     return stats.percentile(seconds, 50).value, stats.percentile(seconds, 95).value
+
+
+def _whereabouts(done: Sequence[CellResult], pricing: Pricing) -> list[str]:
+    """Where a row's examples went, if they left this machine."""
+    hosts = dict.fromkeys(pricing.host(c) for c in done)
+    return [f"examples were sent to {host}" for host in hosts if host != HERE]
 
 
 def _fit_notes(done: Sequence[CellResult]) -> list[str]:

@@ -6,21 +6,26 @@ environment for each request and kept nowhere. What goes over the wire is in `_w
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import tenacity
 
+from breakeven.harness import egress
 from breakeven.harness.contracts import Capabilities, Completion, ModelCard, Request
+from breakeven.harness.deployments import Deployment, Plan, Record
 from breakeven.harness.engines import _wire
 from breakeven.harness.engines._parallel import in_parallel
 from breakeven.harness.errors import NotApplicable, UserError
+from breakeven.harness.hosted import Endpoint, HostedModel
 from breakeven.harness.prices import PriceBook, TokenPrice
 from breakeven.harness.spending import SpendGuard
 
@@ -47,6 +52,7 @@ def openai(
     reasoning_tokens: int = 0,
     context: int | None = None,
     body: Mapping[str, Any] | None = None,
+    auth: Literal["bearer", "api-key"] = "bearer",
 ) -> OpenAIEngine:
     """A model behind an OpenAI-compatible server.
 
@@ -67,10 +73,11 @@ def openai(
         context: the model's context window in tokens, where the price list does not know it.
         body: further fields of a request ({"reasoning_effort": "low"}); null leaves one out
             ({"temperature": null} for models that refuse it).
+        auth: how the key is sent: as a bearer token, or in Azure's header "api-key".
     """
     return OpenAIEngine(
         model,
-        server=_wire.Server(base_url or OPENAI_URL, api_key_env, allow_http=allow_http),
+        server=_wire.Server(base_url or OPENAI_URL, api_key_env, allow_http=allow_http, auth=auth),
         shape=_wire.Shape(model, base_url or OPENAI_URL, reasoning_tokens, dict(body or {})),
         concurrency=_at_least(1, concurrency, "concurrency"),
         timeout=timeout,
@@ -86,6 +93,9 @@ class OpenAIEngine:
     """See `openai`. Completions come as they finish; each depends on its request alone."""
 
     capabilities = Capabilities()
+    #: Of a tuned model that must be deployed to be asked, and the cell that asks; see `deployments.serving`.
+    deployment: Deployment | None = None
+    owner = ""
 
     def __init__(
         self,
@@ -106,7 +116,10 @@ class OpenAIEngine:
         self._server, self._shape = server, shape
         self._retries, self._context = retries, context
         self._allow_unpriced = allow_unpriced
+        self._timeout = timeout
         self._guard, self._own_limit = SpendGuard(max_spend), max_spend
+        self._allow_hosts: tuple[str, ...] | None = None
+        self._hosting = Record(None)
         self._book: PriceBook | None = None
         self._price_as = price_as or server.price_name(model)
         self._card: ModelCard | None = None
@@ -116,8 +129,11 @@ class OpenAIEngine:
             trust_env=not server.is_loopback,  # no proxy to oneself
         )
 
-    def bill_to(self, guard: SpendGuard, prices: PriceBook, *, allow_unpriced: bool = False) -> None:
-        """Let a run share its purse and its price book. Raises what `check` raises."""
+    def bill_to(
+        self, guard: SpendGuard, prices: PriceBook, *, allow_unpriced: bool = False, asks: bool = True
+    ) -> None:
+        """Let a run share its purse and its price book. Raises what `check` raises; without a key only if it
+        `asks`."""
         if self._own_limit is not None:
             raise UserError(
                 "a run has one purse for all its models",
@@ -128,7 +144,43 @@ class OpenAIEngine:
             raise ValueError(f"a purse in {guard.currency} cannot pay prices in {prices.currency}")
         self._guard, self._book, self._card = guard, prices, None
         self._allow_unpriced = self._allow_unpriced or allow_unpriced
-        self.check()
+        if asks:
+            self.check()
+        else:
+            self._price()
+
+    def stay_within(self, hosts: Sequence[str] | None) -> None:
+        """From now on nothing is sent to other hosts. Raises UserError when this engine's is another one."""
+        self._allow_hosts = tuple(hosts) if hosts is not None else None
+        self._check_host(self._server.host, f"model '{self.model}'")
+
+    def keep_hosting(self, file: Path) -> None:
+        """Write down in this file what is deployed, so that a crash leaves nothing unnoticed."""
+        self._hosting = Record(file)
+
+    def endpoint(self) -> Endpoint:
+        """This server for a hosted trainer."""
+        server = self._server
+        return Endpoint(
+            model=self.model,
+            base_url=server.base_url,
+            host=server.host,
+            api_key_env=server.api_key_env,
+            is_loopback=server.is_loopback,
+            timeout=self._timeout,
+            auth=server,
+            clean=server.clean,
+            check_key=server.check_key,
+            price_name=server.price_name,
+            price_as=self._price_as,
+            book=self._prices(),
+            guard=self._guard,
+            allow_unpriced=self._allow_unpriced,
+            check_host=self._check_host,
+        )
+
+    def _check_host(self, host: str, who: str) -> None:
+        egress.check(host, self._allow_hosts, who)
 
     def check(self) -> None:
         """Raises UserError when a request could not be sent: no key, no price. Sends nothing."""
@@ -146,6 +198,7 @@ class OpenAIEngine:
                 data_goes_to=self._server.host,
                 digest=hashlib.sha256(asked.encode()).hexdigest()[:16],
                 price_as=self._price_as,
+                hosting=self.deployment.plan.hour if self.deployment is not None else "",
             )
         return self._card
 
@@ -159,9 +212,24 @@ class OpenAIEngine:
         return _wire.estimated_input(request)
 
     def adapt(self, adapter: Path | None) -> OpenAIEngine:
-        if adapter is not None:
+        if adapter is None:
+            return self
+        if not HostedModel.is_in(adapter):
             raise NotApplicable(f"adapters cannot be applied to '{self.model}' on {self._server.host}")
-        return self
+        tuned = HostedModel.read(adapter)
+        if tuned.base_url != self._server.base_url:
+            raise UserError(
+                f"'{tuned.model}' is held by {tuned.base_url}, not by {self._server.base_url}",
+                field="base_url",
+            )
+        made = copy.copy(self)
+        made._card, made._price_as, made.model = None, tuned.price_as, tuned.model
+        if tuned.deployment is not None:
+            plan = Plan.of(tuned.deployment)
+            self._check_host(plan.host, "the deployment of a tuned model")
+            made.deployment, made.model = Deployment(plan, self._hosting, self._prices()), plan.name
+        made._shape = replace(self._shape, model=made.model)
+        return made
 
     def complete(self, requests: Sequence[Request]) -> Iterator[Completion]:
         """Answer the requests, at most `concurrency` at once.
@@ -178,6 +246,12 @@ class OpenAIEngine:
             raise NotApplicable(f"'{self.model}' on {self._server.host} cannot score choices")
         price = self._price()
         self._server.check_key()
+        if self.deployment is not None:
+            if not self.owner:
+                raise RuntimeError(
+                    "a deployment is asked within `deployments.serving`, which deletes it again"
+                )
+            self.deployment.ensure(self.owner)
         return in_parallel(lambda r, stop: self._answer(r, price, stop), requests, self.concurrency)
 
     def _answer(self, request: Request, price: TokenPrice | None, stop: threading.Event) -> Completion:
