@@ -220,14 +220,15 @@ class Completion:
     """The answer to the request of the same id.
 
     `finish_reason` is "stop", "length", "choices" or a provider's own word. `seconds` is the wall
-    time of the request, or its equal share of a batch's (then never used for latency).
+    time of the request, or its equal share of a batch's (then never used for latency); None where nobody
+    waited for it alone (a provider's batch mode).
     """
 
     id: str
     text: str
     finish_reason: str
     usage: Usage
-    seconds: float
+    seconds: float | None
     choice_logprobs: tuple[float, ...] | None = None
 
 

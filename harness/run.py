@@ -307,7 +307,7 @@ class Engines:
 
     def _keep_hosting(self, engine: Engine) -> None:
         if self._purse is not None and hasattr(engine, "keep_hosting"):
-            engine.keep_hosting(self._purse.with_name(deployments.FILE))
+            engine.keep_hosting(self._purse.parent)
 
     def _bill(self, engine: Engine) -> None:
         if hasattr(engine, "bill_to"):

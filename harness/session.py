@@ -76,7 +76,7 @@ def lost_work(path: Path) -> dict[str, float]:
         completion = _completion(line["done"])
         before = done.get((line["call"], completion.id))
         if before is not None:
-            lost["seconds"] += before.seconds
+            lost["seconds"] += before.seconds or 0.0
             lost["tokens"] += before.usage.input_tokens + before.usage.output_tokens
         done[line["call"], completion.id] = completion
     return lost

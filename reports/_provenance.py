@@ -287,6 +287,7 @@ _UNITS = {
     "electricity": ("electricity, {name}", " per kWh"),
     "training_tokens": ("training of {name}", " per million tokens"),
     "hosting_hours": ("hosting, {name}", " per hour"),
+    "batches": ("batch mode of {name}", " of the token price"),
     "tokens": ("tokens of {name}", " per million in / out"),
 }
 

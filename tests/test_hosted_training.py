@@ -33,6 +33,12 @@ def resume(breakeven: Call, folder: Path) -> Said:
     return breakeven("run", "--resume", folder / "runs/r")
 
 
+def rows(breakeven: Call) -> dict[str, Any]:
+    """The rows of the report's table, by strategy."""
+    found = json.loads(breakeven("report", "runs/r", "--format", "json", "-o", "-").out)
+    return {r["strategy"]: r for r in found["tasks"]["weather"]["rows"]}
+
+
 def uploads(server: FineTuningServer) -> int:
     return len(server.arrived("POST", FILES))
 
@@ -58,14 +64,12 @@ def test_training_is_billed_by_the_job_and_answers_at_the_tuned_price(
     tuning: Start, hosted: Path, breakeven: Call
 ) -> None:
     run(breakeven, suite(tuning(), hosted))
-    table = json.loads(breakeven("report", "runs/r", "--format", "json", "-o", "-").out)
-    (task,) = table["tasks"]
-    tuned = next(r for r in task["rows"] if r["strategy"] == "tuned")
+    tuned = rows(breakeven)["tuned"]
     tokens = read(cell(hosted) / "training.json")["training_tokens"]
     assert tuned["one_off"]["value"] == pytest.approx(tokens * 1000 / 1e6, rel=1e-3)
-    rows = [json.loads(line)["usage"] for line in (cell(hosted) / "predictions.jsonl").open()]
-    money = sum(r["input_tokens"] * 3.0 + r["output_tokens"] * 6.0 for r in rows) / 1e6
-    assert tuned["cost_per_1000"]["value"] == pytest.approx(1000 * money / len(rows), rel=1e-3)
+    usage = [json.loads(line)["usage"] for line in (cell(hosted) / "predictions.jsonl").open()]
+    money = sum(u["input_tokens"] * 3.0 + u["output_tokens"] * 6.0 for u in usage) / 1e6
+    assert tuned["cost_per_1000"]["value"] == pytest.approx(1000 * money / len(usage), rel=1e-3)
 
 
 def test_the_report_says_per_row_where_the_data_went(tuning: Start, hosted: Path, breakeven: Call) -> None:
@@ -75,8 +79,7 @@ def test_the_report_says_per_row_where_the_data_went(tuning: Start, hosted: Path
     text = breakeven("report", "runs/r", "-o", "-").out
     assert f"examples were sent to {server.host}" in text
     assert "nothing could be sent anywhere but to 127.0.0.1" in text
-    table = json.loads(breakeven("report", "runs/r", "--format", "json", "-o", "-").out)
-    notes = {r["strategy"]: " ".join(r["notes"]) for r in table["tasks"][0]["rows"]}
+    notes = {name: " ".join(r["notes"]) for name, r in rows(breakeven).items()}
     assert server.host in notes["zero-shot"]
     assert "sent" not in notes["majority"]
 
@@ -308,8 +311,7 @@ def test_a_job_that_does_not_say_what_it_bills_costs_an_unknown_amount(
 ) -> None:
     run(breakeven, suite(tuning(trained_tokens=False), hosted))
     assert ledger(hosted).total("training_tokens", "train").status == "unknown"
-    table = json.loads(breakeven("report", "runs/r", "--format", "json", "-o", "-").out)
-    tuned = next(r for r in table["tasks"][0]["rows"] if r["strategy"] == "tuned")
+    tuned = rows(breakeven)["tuned"]
     assert tuned["one_off"]["value"] is None
 
 
