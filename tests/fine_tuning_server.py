@@ -25,8 +25,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from breakeven.baselines.trainers.peft import peft
-from breakeven.harness.contracts import Completion, Request, TrainingPair
+from breakeven.harness.contracts import Completion, Request, TrainingPair, Usage
 
 KEY = "sk-test-8c1d2e3f4a5b"
 
@@ -51,6 +50,15 @@ class Trained:
 
 
 @dataclass(frozen=True)
+class Pretended:
+    """What a training would tell that did not happen; the second epoch is the best."""
+
+    losses: tuple[tuple[int, float], ...]
+    validation_losses: tuple[tuple[int, float], ...]
+    training_tokens: int
+
+
+@dataclass(frozen=True)
 class Lost:
     """One request whose answer is lost: done as asked, but the connection breaks before it is told."""
 
@@ -62,7 +70,8 @@ class FineTuningServer:
     """See the module; serves while the `with` lasts.
 
     Args:
-        engine: a local engine on a model that can be tuned; jobs train it, chats ask it.
+        engine: a local engine on a model that can be tuned; jobs train it, chats ask it. None: for tests that
+            are not about learning, losses fall by a formula and every answer is the same.
         key: the only key that is let in.
         unready: creations of a job that are refused because "the file is not ready".
         queued: looks at a job that find it queued, before it runs.
@@ -289,11 +298,7 @@ class FineTuningServer:
             settings["lr"] = settings["lr"] * asked["learning_rate_multiplier"]
         folder = Path(self._folder.name) / job.row["id"]
         folder.mkdir()
-        with self._one:
-            result = peft(**settings).train(
-                self.engine.tunable(), pairs, checks, folder, folder / "scratch", body.get("seed", 0), {},
-                lambda done, total, what: None,
-            )  # fmt: skip
+        result = self._learned(settings, pairs, checks, folder, body.get("seed", 0))
         if self.result_file:
             lines = ["step,train_loss,full_valid_loss", *(f"{step},{loss}," for step, loss in result.losses)]
             self.files["file-results"] = ({"id": "file-results", "filename": "r"}, "\n".join(lines).encode())
@@ -318,6 +323,30 @@ class FineTuningServer:
             "hyperparameters": used,
             "method": {"type": "supervised", "supervised": {"hyperparameters": used}},
         }  # fmt: skip
+
+    def _learned(
+        self,
+        settings: Mapping[str, Any],
+        pairs: Sequence[TrainingPair],
+        checks: Sequence[TrainingPair],
+        folder: Path,
+        seed: int,
+    ) -> Any:
+        if self.engine is None:
+            steps = range(1, settings["epochs"] * 3 + 1)
+            words = sum(len(m["content"].split()) for p in pairs for m in p.messages)
+            return Pretended(
+                tuple((n, 2.0 / n) for n in steps),
+                tuple((3 * n, 1.0 + (n - 2) ** 2) for n in range(1, settings["epochs"] + 1) if checks),
+                words * settings["epochs"],
+            )
+        from breakeven.baselines.trainers.peft import peft
+
+        with self._one:
+            return peft(**settings).train(
+                self.engine.tunable(), pairs, checks, folder, folder / "scratch", seed, {},
+                lambda done, total, what: None,
+            )  # fmt: skip
 
     def tuned_name(self, job: Trained, body: Any) -> str:
         return f"ft:{self.base}:personal:{body.get('suffix')}:{job.row['id'][-4:]}"
@@ -345,8 +374,7 @@ class FineTuningServer:
             stop=tuple(body.get("stop") or ()),
             seed=body.get("seed", 0),
         )
-        with self._one:
-            completion: Completion = next(iter(self.engine.adapt(adapter).complete([request])))
+        completion = self._said(request, adapter)
         usage = completion.usage
         return 200, {
             "id": "x", "object": "chat.completion", "created": 0, "model": body["model"],
@@ -355,6 +383,14 @@ class FineTuningServer:
             "usage": {"prompt_tokens": usage.input_tokens, "completion_tokens": usage.output_tokens,
                       "total_tokens": usage.input_tokens + usage.output_tokens},
         }  # fmt: skip
+
+    def _said(self, request: Request, adapter: Path | None) -> Completion:
+        if self.engine is None:
+            words = sum(len(m["content"].split()) for m in request.messages)
+            return Completion("", "wet" if adapter else "dry", "stop", Usage(words, 1), 0.0)
+        with self._one:
+            said: Completion = next(iter(self.engine.adapt(adapter).complete([request])))
+        return said
 
     unknown_model = "model_not_found"
 

@@ -12,7 +12,6 @@ import pytest
 from fine_tuning_server import KEY, TOKEN, Azure, FineTuningServer
 from tiny_suite import letters, tiny_model, write_suite
 
-from breakeven.harness.engines.local import local
 from breakeven.harness.ledger import Ledger
 
 PRICES = """
@@ -30,6 +29,8 @@ CELL = "weather--tuned--s0"
 @pytest.fixture(scope="session")
 def tiny_engine(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A random model of two layers that can be tuned in a second."""
+    from breakeven.harness.engines.local import local
+
     folder = tiny_model(tmp_path_factory.mktemp("base") / "tiny")
     return local(str(folder), dtype="float32", device="cpu", threads=1)
 
@@ -64,12 +65,12 @@ def hosted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def tuning(tiny_engine: Any) -> Iterator[Callable[..., FineTuningServer]]:
-    """Starts servers that train; they stop with the test."""
+def tuning() -> Iterator[Callable[..., FineTuningServer]]:
+    """Starts servers with the protocol; they stop with the test. `engine=`: really train."""
     running: list[FineTuningServer] = []
 
     def start(kind: type[FineTuningServer] = FineTuningServer, **settings: Any) -> FineTuningServer:
-        running.append(kind(tiny_engine, **settings).__enter__())
+        running.append(kind(settings.pop("engine", None), **settings).__enter__())
         return running[-1]
 
     yield start

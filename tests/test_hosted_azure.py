@@ -36,9 +36,9 @@ def hosting(folder: Path) -> list[dict[str, Any]]:
 
 
 def test_a_tuned_model_is_deployed_asked_by_its_deployment_and_deleted(
-    tuning: Start, hosted: Path, breakeven: Call
+    tuning: Start, tiny_engine: Any, hosted: Path, breakeven: Call
 ) -> None:
-    server: Any = tuning(Azure, slow=2)
+    server: Any = tuning(Azure, engine=tiny_engine, slow=2)
     said = run(breakeven, suite(server, hosted))
     assert said.code == 0, said.out + said.err
     (put,) = server.arrived("PUT", CONTROL)

@@ -46,8 +46,10 @@ def uploads(server: FineTuningServer) -> int:
 # --- the whole way ---------------------------------------------------------------------------
 
 
-def test_a_hosted_model_is_trained_asked_and_billed(tuning: Start, hosted: Path, breakeven: Call) -> None:
-    server = tuning(queued=2)
+def test_a_hosted_model_is_trained_asked_and_billed(
+    tuning: Start, tiny_engine: Any, hosted: Path, breakeven: Call
+) -> None:
+    server = tuning(engine=tiny_engine, queued=2)
     said = run(breakeven, suite(server, hosted, allow_hosts=["127.0.0.1"]))
     assert said.code == 0, said.out + said.err
     training = read(cell(hosted) / "training.json")
