@@ -15,7 +15,6 @@ from fine_tuning_server import KEY, TOKEN, Azure, FineTuningServer
 from hosted_world import cell, ledger, read, state, suite
 
 pytest.importorskip("openai")
-pytest_plugins = "hosted_world"
 
 Start = Callable[..., FineTuningServer]
 Call = Callable[..., Said]

@@ -14,7 +14,6 @@ from fine_tuning_server import KEY, FineTuningServer, Lost
 from hosted_world import cell, ledger, read, state, suite
 
 pytest.importorskip("openai")
-pytest_plugins = "hosted_world"
 
 Start = Callable[..., FineTuningServer]
 Call = Callable[..., Said]
@@ -68,10 +67,10 @@ def test_training_is_billed_by_the_job_and_answers_at_the_tuned_price(
     run(breakeven, suite(tuning(), hosted))
     tuned = rows(breakeven)["tuned"]
     tokens = read(cell(hosted) / "training.json")["training_tokens"]
-    assert tuned["one_off"]["value"] == pytest.approx(tokens * 1000 / 1e6, rel=1e-3)
+    assert tuned["one_off_cost"] == pytest.approx(tokens * 1000 / 1e6, rel=1e-3)
     usage = [json.loads(line)["usage"] for line in (cell(hosted) / "predictions.jsonl").open()]
     money = sum(u["input_tokens"] * 3.0 + u["output_tokens"] * 6.0 for u in usage) / 1e6
-    assert tuned["cost_per_1000"]["value"] == pytest.approx(1000 * money / len(usage), rel=1e-3)
+    assert tuned["cost_per_1000_requests"] == pytest.approx(1000 * money / len(usage), rel=1e-3)
 
 
 def test_the_report_says_per_row_where_the_data_went(tuning: Start, hosted: Path, breakeven: Call) -> None:
@@ -81,7 +80,7 @@ def test_the_report_says_per_row_where_the_data_went(tuning: Start, hosted: Path
     text = breakeven("report", "runs/r", "-o", "-").out
     assert f"examples were sent to {server.host}" in text
     assert "nothing could be sent anywhere but to 127.0.0.1" in text
-    notes = {name: " ".join(r["notes"]) for name, r in rows(breakeven).items()}
+    notes = {name: r["notes"] for name, r in rows(breakeven).items()}
     assert server.host in notes["zero-shot"]
     assert "sent" not in notes["majority"]
 
@@ -314,7 +313,7 @@ def test_a_job_that_does_not_say_what_it_bills_costs_an_unknown_amount(
     run(breakeven, suite(tuning(trained_tokens=False), hosted))
     assert ledger(hosted).total("training_tokens", "train").status == "unknown"
     tuned = rows(breakeven)["tuned"]
-    assert tuned["one_off"]["value"] is None
+    assert tuned["one_off_cost"] is None
 
 
 def test_the_day_a_base_model_is_shut_down_stands_beside_the_row(

@@ -33,7 +33,6 @@ from breakeven.baselines.trainers._protocol import (
     rows,
     said_by,
     shutdown_date,
-    step_of,
 )
 from breakeven.harness import store
 from breakeven.harness.contracts import TrainingPair
@@ -333,7 +332,8 @@ class Job:
             optional=True,
         )
         new = [e for e in events or [] if e.id not in known]
-        for event in sorted(new, key=lambda e: (e.created_at, step_of(e))):
+        new.reverse()  # they come newest first
+        for event in sorted(new, key=lambda e: e.created_at):
             row = {
                 "id": event.id,
                 "job": self.state.job,

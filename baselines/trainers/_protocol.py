@@ -140,13 +140,6 @@ def number(value: Any) -> float | None:
     return read if math.isfinite(read) else None
 
 
-def step_of(event: Any) -> int:
-    """The step that a metrics event is of; 0 for a message."""
-    data = event.data if isinstance(event.data, dict) else {}
-    step = data.get("step")
-    return step if isinstance(step, int) else 0
-
-
 def said_by(error: Any) -> str:
     """Code and message of a refusal."""
     body = error.body
