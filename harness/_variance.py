@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from typing import TypeAlias
+from collections.abc import Hashable, Iterator, Sequence
+from typing import TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,35 @@ import numpy.typing as npt
 Floats: TypeAlias = "npt.NDArray[np.float64]"
 Scores: TypeAlias = "npt.ArrayLike"
 Groups: TypeAlias = "Sequence[Hashable | None] | npt.NDArray[np.generic] | None"
+
+
+Positions: TypeAlias = "npt.NDArray[np.intp]"
+
+
+class Alone(Sequence[Positions]):
+    """The positions of groups where every one of `items` is its own: sums over groups need no loop."""
+
+    def __init__(self, items: int) -> None:
+        self.items = items
+
+    def __len__(self) -> int:
+        return self.items
+
+    def __iter__(self) -> Iterator[Positions]:
+        return iter(np.arange(self.items)[:, None])
+
+    @overload
+    def __getitem__(self, at: int) -> Positions: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Positions]: ...
+
+    def __getitem__(self, at: int | slice) -> Positions | Sequence[Positions]:
+        found = np.arange(self.items)[at]
+        return list(found[:, None]) if isinstance(at, slice) else np.array([found])
+
+
+Clusters: TypeAlias = Sequence[Positions]
 
 
 def matrix(scores: Scores) -> Floats:
@@ -22,10 +51,10 @@ def matrix(scores: Scores) -> Floats:
     return y
 
 
-def cluster_positions(groups: Groups, items: int) -> list[npt.NDArray[np.intp]]:
+def cluster_positions(groups: Groups, items: int) -> Clusters:
     """The positions of each group's items; every item alone when there are no groups."""
     if groups is None:
-        return [np.array([i]) for i in range(items)]
+        return Alone(items)
     if len(groups) != items:
         raise ValueError(f"{len(groups)} groups for {items} items")
     members: dict[Hashable, list[int]] = {}
@@ -34,9 +63,16 @@ def cluster_positions(groups: Groups, items: int) -> list[npt.NDArray[np.intp]]:
     return [np.array(m) for m in members.values()]
 
 
-def clustered_variance(y: Floats, clusters: list[npt.NDArray[np.intp]], small_sample: bool) -> float:
-    centred = y - y.mean()
-    total = float(sum(centred[c].sum() ** 2 for c in clusters)) / len(y) ** 2
+def cluster_sums(y: Floats, clusters: Clusters) -> Floats:
+    """(groups,) the sum of `y` (items,) over each group."""
+    if isinstance(clusters, Alone):
+        return y.copy()
+    return np.array([y[c].sum() for c in clusters])
+
+
+def clustered_variance(y: Floats, clusters: Clusters, small_sample: bool) -> float:
+    squares = cluster_sums(y - y.mean(), clusters) ** 2
+    total = float(np.add.accumulate(squares)[-1]) / len(y) ** 2
     if total < 1e-24 * max(1.0, float(np.abs(y).max()) ** 2):  # rounding, not variance
         return 0.0
     return total * len(clusters) / (len(clusters) - 1) if small_sample else total
@@ -47,7 +83,7 @@ def seed_variance(y: Floats) -> float:
     return float(means.var(ddof=1)) / len(means) if np.ptp(means) > 1e-12 else 0.0
 
 
-def variance_of_mean(y: Floats, clusters: list[npt.NDArray[np.intp]]) -> tuple[float, float]:
+def variance_of_mean(y: Floats, clusters: Clusters) -> tuple[float, float]:
     """Variance of the grand mean and its degrees of freedom; (0, inf) where nothing can be estimated."""
     if len(clusters) < 2:
         return 0.0, float("inf")

@@ -272,6 +272,7 @@ def _quality(
             groups if any(g is not None for g in groups) else None,
             bounds=metric.range,
             varies_with_seed=(_by_seed(right), _by_seed(left)),
+            tested=False,
         )
     except ValueError:  # an open range and no variance: nothing can be said
         return _noted(row, "the differences have no variance, so there is no interval")

@@ -23,9 +23,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from breakeven.harness._variance import Floats, Groups, Scores, cluster_positions, clustered_variance, matrix
+from breakeven.harness._variance import (
+    Clusters,
+    Floats,
+    Groups,
+    Scores,
+    cluster_positions,
+    clustered_variance,
+    matrix,
+)
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,7 @@ class Folds:
         ratios = [n / self.outside[int(f)] for f, n in zip(fold, counts, strict=True)]
         return 1.0 + float(sum(ratios))
 
-    def positions(self) -> list[npt.NDArray[np.intp]]:
+    def positions(self) -> Clusters:
         """The positions of each fold's items."""
         return cluster_positions(list(self.of), len(self.of))
 

@@ -7,14 +7,18 @@ with the intervals of `stats.mean_interval`. What a draw decides is `decision`'s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from breakeven.harness._distributions import beta_quantile, normal_cdf, t_quantile
 from breakeven.harness._variance import (
+    Clusters,
     cluster_positions,
     clustered_variance,
     matrix,
@@ -34,6 +38,8 @@ DRAWS = 1000
 #: Steps that a strategy's draws are rounded to between their smallest and largest value, so that a report
 #: can carry them in two bytes each and count with exactly the same numbers.
 STEPS = 65535
+#: Numbers held at once while drawing: 32 MB of them.
+BLOCK = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,7 @@ def of_task(
         mean = np.array([np.mean([c.aggregates[metric.name] for c in cells]) for cells in done])
         score = np.array([rounded(_stored(c, float(m), draws)) for c, m in zip(done, mean, strict=True)])
     tokens = [rounded(_tokens(cells, pricing, items)) for cells in done]
-    seconds = [rounded(_seconds(cells, draws, seed)) for cells in done]
+    seconds = [rounded(x) for x in _seconds([_timed(cells) for cells in done], draws, seed)]
     return replace(found, score=score, score_mean=mean, tokens=np.array(tokens), seconds=np.array(seconds))
 
 
@@ -113,12 +119,12 @@ def of_scores(
     right = list(scores) if worth is None else list(worth)
     score, worths = [], []
     for i, (y, good) in enumerate(zip(scores, right, strict=True)):
-        noise = np.random.default_rng([seed, i + 1]).standard_normal(len(items.weights))
+        noise = np.random.default_rng([seed, i + 1]).standard_normal(len(items))
         varies = seeded is None or seeded[i]
         cut = folds[i] if folds is not None else None
         score.append(rounded(spread(y, items, noise, bounds, varies, cut)))
         worths.append(rounded(spread(good, items, noise, worth_bounds if worth else bounds, varies, cut)))
-    ones = np.ones((len(score), len(items.weights)))
+    ones = np.ones((len(score), len(items)))
     return Draws(
         tuple(labels),
         np.array(score),
@@ -182,15 +188,41 @@ def rounded(values: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Items:
-    """How often each item is in each draw, over the number of items drawn: (draws, items)."""
+    """`counts`: how often each item is in each draw, (draws, items) of a small unsigned integer."""
 
-    weights: Floats
-    clusters: list[npt.NDArray[np.intp]]
+    counts: npt.NDArray[Any]
+    clusters: Clusters
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    def means(self, values: Floats) -> Floats:
+        """(draws,) the mean of `values` (items,) over each draw's items."""
+        if self.counts.size <= BLOCK:
+            made: Floats = self._weights @ values
+            return made
+        return np.concatenate([_weights(part) @ values for part in _blocks(self.counts)])
+
+    @cached_property
+    def _weights(self) -> Floats:
+        return _weights(self.counts)
 
     def groups(self) -> list[str]:
         """The cluster of each item."""
         label = {int(i): str(k) for k, positions in enumerate(self.clusters) for i in positions}
-        return [label[i] for i in range(self.weights.shape[1])]
+        return [label[i] for i in range(self.counts.shape[1])]
+
+
+def _weights(counts: npt.NDArray[Any]) -> Floats:
+    made: Floats = counts / counts.sum(axis=1, keepdims=True)
+    return made
+
+
+def _blocks(counts: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
+    """Draws in groups of at most `BLOCK` numbers."""
+    rows = max(1, BLOCK // counts.shape[1])
+    for start in range(0, len(counts), rows):
+        yield counts[start : start + rows]
 
 
 def resampled(
@@ -202,11 +234,11 @@ def resampled(
     for j, positions in enumerate(clusters):
         cluster_of[positions] = j
     rng = np.random.default_rng(seed)
-    counts = np.empty((draws, items))
+    counts = np.empty((draws, items), dtype=np.min_scalar_type(len(clusters)))
     for d in range(draws):
         picked = rng.integers(len(clusters), size=len(clusters))
         counts[d] = np.bincount(picked, minlength=len(clusters))[cluster_of]
-    return Items(counts / counts.sum(axis=1, keepdims=True), clusters)
+    return Items(counts, clusters)
 
 
 def spread(
@@ -236,7 +268,7 @@ def spread(
         parts = variance_parts(y, folds, items.groups())
     total, df = satterthwaite(parts + ([(own, len(y) - 1.0)] if len(y) > 1 else []))
     own += sum(variance for variance, _ in parts[1:])  # between folds
-    deviation = items.weights @ y.mean(axis=0) - mean
+    deviation = items.means(y.mean(axis=0)) - mean
     if n > 1:
         deviation = deviation * np.sqrt(n / (n - 1))
     standard = (deviation + np.sqrt(own) * noise) / np.sqrt(item_variance + own)
@@ -248,21 +280,17 @@ def _t_quantiles(z: Floats, df: float) -> Floats:
     """Standard normal deviates as deviates of t: the same ranks, its wider tails."""
     if df > 200:
         return z
-    from scipy import stats as scipy_stats
-
-    made: Floats = scipy_stats.t.ppf(scipy_stats.norm.cdf(np.clip(z, -8, 8)), df)
+    made: Floats = t_quantile(normal_cdf(np.clip(z, -8, 8)), df)
     return made
 
 
 def _jeffreys(mean: float, n: float, bounds: tuple[float, float] | None, noise: Floats) -> Floats:
     if bounds is None:
         return np.full_like(noise, mean)
-    from scipy import stats as scipy_stats
-
     low, span = bounds[0], bounds[1] - bounds[0]
     share = (mean - low) / span
-    posterior = scipy_stats.beta(n * share + 0.5, n * (1 - share) + 0.5)
-    made: Floats = low + span * posterior.ppf(scipy_stats.norm.cdf(noise))
+    posterior = beta_quantile(normal_cdf(noise), n * share + 0.5, n * (1 - share) + 0.5)
+    made: Floats = low + span * posterior
     return made
 
 
@@ -280,19 +308,32 @@ def _tokens(cells: Sequence[CellResult], pricing: Pricing, items: Items) -> Floa
     found = [pricing.tokens_by_example(c) for c in cells]
     known = [m for m in found if m is not None]
     if not known or len(known) < len(found):
-        return np.ones(len(items.weights))
+        return np.ones(len(items))
     money = np.mean(known, axis=0)
     mean = float(money.mean())
-    made: Floats = items.weights @ money / mean if mean > 0 else np.ones(len(items.weights))
-    return made
+    return items.means(money) / mean if mean > 0 else np.ones(len(items))
 
 
-def _seconds(cells: Sequence[CellResult], draws: int, seed: int) -> Floats:
-    """Factor on the mean busy seconds: the timed requests, resampled."""
-    timed = [s for c in cells for s in ((c.timing or {}).get("batch_of_one") or {}).get("seconds", [])]
-    if len(timed) < 2 or np.mean(timed) <= 0:
-        return np.ones(draws)
-    rng = np.random.default_rng(seed)
-    drawn = rng.choice(np.array(timed), size=(draws, len(timed))).mean(axis=1)
-    made: Floats = drawn / np.mean(timed)
+def _timed(cells: Sequence[CellResult]) -> list[float]:
+    """Seconds of the requests that were timed one at a time."""
+    return [s for c in cells for s in ((c.timing or {}).get("batch_of_one") or {}).get("seconds", [])]
+
+
+def _seconds(timed: Sequence[Sequence[float]], draws: int, seed: int) -> list[Floats]:
+    """For each strategy (draws,) the factor on its mean busy seconds: its timed requests, resampled.
+
+    As many requests are drawn alike, whoever's they are, so their positions are drawn once.
+    """
+    made = [np.ones(draws) for _ in timed]
+    alike: dict[int, list[int]] = defaultdict(list)
+    for i, seconds in enumerate(timed):
+        if len(seconds) >= 2 and np.mean(seconds) > 0:
+            alike[len(seconds)].append(i)
+    for n, members in alike.items():
+        rng, rows = np.random.default_rng(seed), max(1, BLOCK // n)
+        for start in range(0, draws, rows):
+            picked = rng.integers(n, size=(min(rows, draws - start), n))
+            for i in members:
+                drawn = np.asarray(timed[i])[picked].mean(axis=1)
+                made[i][start : start + rows] = drawn / np.mean(timed[i])
     return made

@@ -194,6 +194,7 @@ def difference(effects: Sequence[Effect]) -> Difference | None:
             list(first.groups) if grouped else None,
             bounds=first.range,
             varies_with_seed=(True, False),
+            tested=False,
         )
     except ValueError:  # an open range and no variance: nothing can be said
         return None

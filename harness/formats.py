@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -37,6 +37,14 @@ def clean(text: str) -> str:
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     return _UNPRINTABLE.sub(_visible, text) if _UNPRINTABLE.search(text) else text
+
+
+def all_clean(texts: Sequence[str]) -> Sequence[str]:
+    """`clean` of each, by one look at all of them together where there is nothing to clean."""
+    together = "\n".join(texts)
+    if "\r" in together or _UNPRINTABLE.search(together):
+        return [clean(text) for text in texts]
+    return texts
 
 
 def _visible(match: re.Match[str]) -> str:

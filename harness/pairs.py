@@ -63,7 +63,7 @@ def without(row: Row, lever: Lever) -> tuple[Any, ...]:
 
 
 def compare(task: TaskResult, a: Row, b: Row) -> Difference | None:
-    """`a` minus `b` by example, or None where the primary metric is no mean over examples."""
+    """`a` minus `b` by example, without a test, or None where the primary metric is no mean over examples."""
     metric = task.primary
     left, right = (_scores(row, metric.name) for row in (a, b))
     if not metric.additive or not left or not right or len(left[0]) != len(right[0]):
@@ -76,6 +76,7 @@ def compare(task: TaskResult, a: Row, b: Row) -> Difference | None:
             bounds=metric.range,
             varies_with_seed=(_by_seed(a), _by_seed(b)),
             folds=folds_of_both(_done(a), _done(b)),
+            tested=False,
         )
     except ValueError:  # open range and no variance: nothing can be said
         return None

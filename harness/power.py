@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from breakeven.harness._distributions import normal_quantile, normal_tail
 from breakeven.harness._variance import (
     Floats,
     Groups,
@@ -171,11 +172,9 @@ def discordant_power(difference: float, discordant: float, n: int, alpha: float 
     `discordant` is the share of items on which the two strategies disagree; the variance of an item's
     difference is then discordant - difference^2.
     """
-    from scipy import stats
-
-    z = float(stats.norm.ppf(1 - alpha / 2))
+    z = normal_quantile(1 - alpha / 2)
     shift = abs(difference) * math.sqrt(n / discordant_variance(difference, discordant))
-    return float(stats.norm.cdf(shift - z) + stats.norm.cdf(-shift - z))
+    return normal_tail(z - shift) + normal_tail(shift + z)
 
 
 def discordant_variance(difference: float, discordant: float) -> float:
@@ -190,6 +189,4 @@ def _noise(variance: float, resampling: tuple[float, float], samples: tuple[int,
 
 
 def _z_sum(alpha: float, power: float) -> float:
-    from scipy import stats
-
-    return float(stats.norm.ppf(1 - alpha / 2) + stats.norm.ppf(power))
+    return normal_quantile(1 - alpha / 2) + normal_quantile(power)

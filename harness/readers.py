@@ -13,7 +13,7 @@ import io
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,11 +93,11 @@ def read_file(path: Path, encoding: str = "utf-8") -> list[Row]:
     """The rows of one file. Raises UserError for a suffix we do not know and for every broken row."""
     suffix = path.suffix.lower()
     if suffix in (".jsonl", ".ndjson"):
-        return _through_datasets(_json_lines(path, encoding), str(path))
+        return _table(_json_lines(path, encoding), str(path))
     if suffix == ".json":
-        return _through_datasets(_json_array(path, encoding), str(path))
+        return _table(_json_array(path, encoding), str(path))
     if suffix in (".csv", ".tsv"):
-        return _through_datasets(_csv_records(path, encoding), str(path))
+        return _table(_csv_records(path, encoding), str(path))
     if suffix == ".parquet":
         return _read_parquet(path)
     raise UserError(
@@ -247,12 +247,76 @@ def _count(n: int, noun: str) -> str:
 # --- datasets --------------------------------------------------------------------------------
 
 
-def _through_datasets(records: Iterable[tuple[int, Mapping[str, Any]]], name: str) -> list[Row]:
+def _table(records: Iterable[tuple[int, Mapping[str, Any]]], name: str) -> list[Row]:
+    """Checked records as rows that all have the same columns; what one does not have is None in it."""
+    numbered = list(records)
+    columns = list(dict.fromkeys(key for _, record in numbered for key in record))
+    rows = _plain_rows(numbered, columns, name)
+    return _through_datasets(numbered, columns, name) if rows is None else rows
+
+
+def _plain_rows(
+    numbered: Sequence[tuple[int, Mapping[str, Any]]], columns: Sequence[str], name: str
+) -> list[Row] | None:
+    """What `_through_datasets` returns, without importing it; None where that might be something else.
+
+    It keeps texts, and lists and objects of texts, whole numbers and truth values, as they are. Everything
+    else is its business: it rounds numbers, parses texts in columns that are not all text, refuses a lone
+    surrogate.
+    """
+    if not columns or not all(_encodable(column) for column in columns):
+        return None
+    texts = {c for c in columns if all(type(r.get(c)) in (str, type(None)) for _, r in numbered)}
+    try:
+        return [
+            Row({c: _plain_copy(record.get(c), c not in texts) for c in columns}, name, line)
+            for line, record in numbered
+        ]
+    except _NotPlainError:
+        return None
+
+
+class _NotPlainError(Exception):
+    """A value that `datasets` may change."""
+
+
+#: Whole numbers beyond it, and values nested deeper, are left to `datasets`.
+_LARGEST, _DEEPEST = 2**53, 32
+
+
+def _plain_copy(value: Any, mixed: bool, depth: int = 0) -> Any:
+    """A copy of a plain value. `mixed`: it stands in a column that is not all text."""
+    kind = type(value)
+    if value is None or kind is bool:
+        return value
+    if kind is str and _encodable(value) and not (mixed and depth == 0):
+        return value
+    if kind is int and -_LARGEST < value < _LARGEST:
+        return value
+    if kind is list and depth < _DEEPEST:
+        return [_plain_copy(item, mixed, depth + 1) for item in value]
+    if kind is dict and depth < _DEEPEST and all(type(key) is str and _encodable(key) for key in value):
+        return {key: _plain_copy(item, mixed, depth + 1) for key, item in value.items()}
+    raise _NotPlainError
+
+
+def _encodable(text: str) -> bool:
+    """Whether it has no lone surrogate."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _through_datasets(
+    numbered: Sequence[tuple[int, Mapping[str, Any]]], columns: Sequence[str], name: str
+) -> list[Row]:
     """Checked records as a `datasets` table with declared types: text stays text, the rest stays JSON."""
     import datasets
 
-    numbered = list(records)
-    columns = list(dict.fromkeys(key for _, record in numbered for key in record))
     table: dict[str, list[Any]] = {c: [record.get(c) for _, record in numbered] for c in columns}
     features = {
         c: datasets.Value("string") if all(v is None or type(v) is str for v in values) else datasets.Json()
@@ -280,7 +344,7 @@ def _read_iterable(source: Iterable[Mapping[str, Any]]) -> dict[str, list[Row]]:
         if not isinstance(record, Mapping):
             raise UserError(f"row {number} of the data is {type(record).__name__} where a mapping is wanted")
         records.append((number, record))
-    return {"": _through_datasets(records, "<rows>")}
+    return {"": _table(records, "<rows>")}
 
 
 def _read_parquet(path: Path) -> list[Row]:

@@ -246,11 +246,12 @@ def _go(
         runner.run(specs)
     finally:
         info = store.read_json(folder / "run.json")
-        info["cells"] = planned
-        info["models"] = {**info.get("models", {}), **engines.cards()}
-        info["finished"] = _now()
-        info["price_book"] = _prices(suite, engines, {**info["models"], **_served(folder)})
-        store.write_json(folder / "run.json", info)
+        models = {**info.get("models", {}), **engines.cards()}
+        prices = _prices(suite, engines, {**models, **_served(folder)})
+        now = {"cells": planned, "models": models, "price_book": prices}
+        # a run that had nothing left to do was finished when it was
+        if runner.worked or "finished" not in info or store.as_dict({**info, **now}) != info:
+            store.write_json(folder / "run.json", {**info, **now, "finished": _now()})
         store.write_json(folder / "engines.json", engines.chosen())
         alarms = tuple(deployments.alarms(folder, engines.book))
         for alarm in alarms:

@@ -68,6 +68,7 @@ class Runner:
     keep_prompts: bool = False
     embedder_digest: str = ""
     states: dict[str, State] = field(default_factory=dict)
+    worked: bool = False  # whether a cell was begun
     _digests: dict[str, str] = field(default_factory=dict)
 
     def task_digest(self, name: str) -> str:
@@ -91,6 +92,7 @@ class Runner:
             if limit is not None and cell.is_billed():
                 self.states[spec.id] = "waiting"
                 continue
+            self.worked = True
             self.display.cell_started(spec, position, len(specs))
             try:
                 state, reason = cell.run()

@@ -14,7 +14,10 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
 
+from breakeven.harness import models
 from breakeven.harness.contracts import Example, Json, Task
 from breakeven.harness.errors import UserError
 
@@ -23,6 +26,7 @@ NEAR = 0.9
 #: The splits in the order in which they are filled; train without a size takes what is left.
 ORDER = ("test", "validation", "train")
 DEFAULT_SIZES: Mapping[str, float] = {"train": 0.6, "validation": 0.1, "test": 0.3}
+MOST_REMEMBERED = 100_000  # pairs in a file of the cache
 _BLOCK = 512  # rows of the similarity matrix held at once
 
 
@@ -258,7 +262,7 @@ def clusters_of(examples: Sequence[Example], seed: int) -> tuple[list[list[int]]
             i = parent[i]
         return i
 
-    for i, j, _ in near_pairs(texts):
+    for i, j in _duplicates(texts):
         parent[root(j)] = root(i)
     duplicates = sum(n > 1 for n in Counter(map(root, range(len(examples)))).values())
     first: dict[str, int] = {}
@@ -271,6 +275,31 @@ def clusters_of(examples: Sequence[Example], seed: int) -> tuple[list[list[int]]
     keys = [_place(seed, e.group if e.group is not None else t) for e, t in zip(examples, texts, strict=True)]
     ordered = sorted(members.values(), key=lambda m: (min(keys[i] for i in m), m[0]))
     return [sorted(m, key=lambda i: (keys[i], i)) for m in ordered], duplicates
+
+
+def _duplicates(texts: Sequence[str]) -> list[tuple[int, int]]:
+    """Index pairs of near duplicates, remembered in the cache folder.
+
+    A task whose splits are cut is cut again whenever a run of it goes on, and what finds them takes a second
+    to import. What is remembered is addressed by the texts, this file and the version of scikit-learn.
+    """
+    try:
+        version = metadata.version("scikit-learn")
+    except metadata.PackageNotFoundError:  # put there by hand: nobody can tell it from the next
+        return [(i, j) for i, j, _ in near_pairs(texts)]
+    known = hashlib.sha256(json.dumps([version, *texts]).encode())
+    known.update(Path(__file__).read_bytes())
+    memo = models.cache_folder() / "duplicates" / f"{known.hexdigest()[:24]}.json"
+    try:
+        kept = json.loads(memo.read_text(encoding="utf-8"))
+        if isinstance(kept, list):
+            return [(int(i), int(j)) for i, j in kept]
+    except (OSError, ValueError, TypeError):
+        pass
+    found = [(i, j) for i, j, _ in near_pairs(texts)]
+    if len(found) <= MOST_REMEMBERED:
+        models.write_atomically(memo, json.dumps(found))
+    return found
 
 
 def _place(seed: int, text: str) -> str:

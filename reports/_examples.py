@@ -110,7 +110,7 @@ def _seed(cell: CellResult, task: TaskResult, shown: dict[str, int], limit: int)
     seed: dict[str, Any] = {
         "name": "" if cell.seed is None else f"seed {cell.seed}",
         "cell": f.clean(cell.id),
-        "out": [cut(f.clean(p.output), limit) for p in predictions],
+        "out": [cut(output, limit) for output in f.all_clean([p.output for p in predictions])],
         "score": [round(p.score[metric], 4) for p in predictions],
         "right": "".join("1" if is_right(p.score[metric], task) else "0" for p in predictions),
     }

@@ -17,6 +17,10 @@ from breakeven.harness.families import Family
 
 #: Width of a character of the page's font, as a share of its size; a little more than the average.
 CHARACTER = 0.58
+#: How far from its point a label may be put.
+REACHES = (10.0, 18.0, 28.0, 40.0, 56.0, 74.0)
+#: Sixteen ways to go from a point, the first to the right.
+DIRECTIONS = tuple((math.cos(2 * math.pi * i / 16), math.sin(2 * math.pi * i / 16)) for i in range(16))
 #: A label that another point is nearer to, or nearly, would be taken for that one's.
 MISTAKEN, CLEAR = 250.0, 4.0
 
@@ -196,28 +200,62 @@ def _best_place(
     frame: Box,
     size: float,
 ) -> tuple[Box, bool]:
-    best: tuple[float, Box, bool] | None = None
+    wide, high = _size(label, size)
+    across, down = REACHES[-1] + wide, REACHES[-1] + high
+    # what no place of this label can touch, or be mistaken for, adds nothing to any of them
+    taken = [b for b in taken if _near(b, label, across, down)]
+    others = [b for b in others if _near(b, label, across, down)]
+    far_off = REACHES[-1] + 2 * CLEAR
+    points = [
+        (x, y)
+        for x, y in points
+        if abs(x - label.x) <= across + far_off and abs(y - label.y) <= down + far_off
+    ]
+    best, where = math.inf, None
     for penalty, far, box in _places(label, size):
-        cost = (
-            penalty
-            + 100 * box.outside(frame)
-            + 2 * sum(box.overlap(o) for o in taken)
-            + 8 * sum(box.overlap(o) for o in others)
-            + MISTAKEN * sum(box.distance(*p) < box.distance(label.x, label.y) + CLEAR for p in points)
-        )
-        if best is None or cost < best[0]:
-            best = cost, box, far
-    assert best is not None
-    return best[1], best[2]
+        # what is added is never negative, so a place that costs too much already is not looked at further
+        cost = penalty + 100 * box.outside(frame)
+        if cost >= best:
+            continue
+        cost += 2 * _covered(box, taken)
+        if cost >= best:
+            continue
+        cost += 8 * _covered(box, others)
+        if cost >= best:
+            continue
+        clear = box.distance(label.x, label.y) + CLEAR
+        cost += MISTAKEN * sum(box.distance(*p) < clear for p in points)
+        if cost < best:
+            best, where = cost, (box, far)
+    assert where is not None
+    return where
+
+
+def _covered(box: Box, others: Sequence[Box]) -> float:
+    """The sum of `box.overlap(o)`, without a call for each: most do not touch, and there are many."""
+    x0, y0, x1, y1 = box.x0, box.y0, box.x1, box.y1
+    total = 0.0
+    for o in others:
+        if o.x0 < x1 and o.x1 > x0 and o.y0 < y1 and o.y1 > y0:
+            total += box.overlap(o)
+    return total
+
+
+def _near(box: Box, label: Label, across: float, down: float) -> bool:
+    """Whether a box comes so close to a label's point, to the sides and up and down."""
+    beside = box.x0 - label.x <= across and label.x - box.x1 <= across
+    return beside and box.y0 - label.y <= down and label.y - box.y1 <= down
+
+
+def _size(label: Label, size: float) -> tuple[float, float]:
+    return CHARACTER * size * len(label.text) + 2, size * 1.15
 
 
 def _places(label: Label, size: float) -> Iterable[tuple[float, bool, Box]]:
     """(penalty, far, box) of the candidate positions, the preferred ones first."""
-    width, height = CHARACTER * size * len(label.text) + 2, size * 1.15
-    for ring, reach in enumerate((10.0, 18.0, 28.0, 40.0, 56.0, 74.0)):
-        for step in range(16):
-            angle = 2 * math.pi * step / 16
-            dx, dy = math.cos(angle), math.sin(angle)
+    width, height = _size(label, size)
+    for ring, reach in enumerate(REACHES):
+        for step, (dx, dy) in enumerate(DIRECTIONS):
             x, y = label.x + reach * dx, label.y + reach * dy
             x0 = x if dx > 0.3 else x - width if dx < -0.3 else x - width / 2
             y0 = y - height / 2 + dy * height / 2

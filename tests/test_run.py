@@ -523,19 +523,6 @@ def test_each_format_of_the_report_can_be_written(folder: Path, breakeven: Calla
     assert "On Monday" not in breakeven("report", "runs/r", "--no-examples", "-o", "-").out
 
 
-def test_help_does_not_load_torch() -> None:
-    code = (
-        "import sys\nsys.argv = ['breakeven', '--help']\n"
-        "from breakeven.harness.cli import main\n"
-        "try:\n    main()\nexcept SystemExit:\n    pass\n"
-        "names = {'torch', 'transformers', 'pandas', 'datasets', 'sklearn', 'scipy', 'numpy'}\n"
-        "heavy = names & set(sys.modules)\n"
-        "assert not heavy, heavy"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-
-
 def test_an_edited_strategy_file_or_metric_makes_its_cells_run_again(
     folder: Path, breakeven: Callable
 ) -> None:

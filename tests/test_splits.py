@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -49,6 +51,31 @@ def test_texts_without_any_letter_have_no_duplicates() -> None:
 def test_pairs_are_found_across_blocks() -> None:
     texts = [sentence(i) for i in range(1500)] + [sentence(3)]
     assert [(i, j) for i, j, _ in near_pairs(texts)] == [(3, 1500)]
+
+
+def test_a_cut_is_found_again_without_looking_for_duplicates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BREAKEVEN_CACHE", str(tmp_path))
+    examples = [*made(60), replace(made(1)[0], id="copy")]
+    first = cut(examples, {"train": 40, "validation": 6, "test": 15}, 0)
+    assert first.clusters == 1
+    monkeypatch.setitem(sys.modules, "sklearn.feature_extraction.text", None)  # importing it is an error now
+    assert cut(examples, {"train": 40, "validation": 6, "test": 15}, 0) == first
+    with pytest.raises(ImportError):
+        cut([*examples, *made(62)[61:]], {"train": 40, "validation": 6, "test": 15}, 0)
+
+
+@pytest.mark.parametrize("left", ["", "[[0", "{}", "[1]"])
+def test_what_a_broken_off_process_left_in_the_cache_is_no_list_of_duplicates(
+    left: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BREAKEVEN_CACHE", str(tmp_path))
+    examples = [*made(60), replace(made(1)[0], id="copy")]
+    first = cut(examples, {"train": 40, "validation": 6, "test": 15}, 0)
+    for memo in (tmp_path / "duplicates").iterdir():
+        memo.write_text(left)
+    assert cut(examples, {"train": 40, "validation": 6, "test": 15}, 0) == first
 
 
 # --- leakage ---------------------------------------------------------------------------------

@@ -8,12 +8,28 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
+from typer.core import TyperGroup
+
+
+class Commands(TyperGroup):
+    """The group of all commands, whose own `--help` is off rather than unset when a command is named.
+
+    Typer converts an unset option with pydantic, which takes longer to import than a command's help to print.
+    """
+
+    def get_help_option(self, ctx: Any) -> Any:
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.default = False
+        return option
+
 
 app = typer.Typer(
     name="breakeven",
+    cls=Commands,
     help="Prompt, retrieve or fine-tune? Measures them on your task and says what each costs.",
     no_args_is_help=True,
     add_completion=False,

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from breakeven.harness import registry, suite
+from breakeven.harness import registry
 from breakeven.harness.errors import UserError
 
 
@@ -33,6 +33,8 @@ def _tasks() -> Iterator[tuple[str, str, str]]:
 
 
 def _strategies() -> Iterator[tuple[str, str, str]]:
+    from breakeven.harness import suite
+
     for name, settings in suite.presets().items():
         yield name, str(settings.get("description", "")), "named setting"
     for name, provider in registry.providers("strategies").items():
@@ -51,6 +53,8 @@ def _models() -> Iterator[tuple[str, str, str]]:
 
 def _suites() -> Iterator[tuple[str, str, str]]:
     import yaml
+
+    from breakeven.harness import suite
 
     for name, path in sorted(suite.shipped().items()):
         data = yaml.safe_load(path.read_text(encoding="utf-8"))

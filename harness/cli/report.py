@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from breakeven.harness import registry, results, store
+from breakeven.harness._garbage import uncollected
 from breakeven.harness.errors import UserError
 from breakeven.harness.results import Results
 
@@ -22,8 +23,10 @@ def report(
     estimate: Path | None = None,
 ) -> None:
     """Write the report; `output` "-" prints it, None puts it into the run folder."""
-    found = results.load(folder, prices, changes, probes, estimate)
-    path = write(found, format, output, examples=examples)
+    with uncollected():  # and let go within it, or the first search afterwards goes over everything
+        path = write(
+            results.load(folder, prices, changes, probes, estimate), format, output, examples=examples
+        )
     if path is not None:
         print(path)
 

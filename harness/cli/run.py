@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from breakeven.harness import plan, predicted, progress, suite
+from breakeven.harness import plan, progress, suite
 from breakeven.harness import run as runs
 from breakeven.harness.errors import UserError
 from breakeven.harness.suite import Suite
@@ -58,6 +58,8 @@ def run(
     else:
         chosen = suite.load(suite.find(suite_name), changes)
         if estimate is not None:
+            from breakeven.harness import predicted
+
             options = replace(options, estimate=predicted.load(estimate, chosen.suite))
         if dry_run:
             return _dry_run(console, chosen, options)
@@ -101,18 +103,37 @@ def _dry_run(console: Console, chosen: Suite, options: runs.Options) -> int:
     return 0
 
 
-def _finish(console: Console, folder: Path, outcome: runs.Outcome) -> None:
-    """The table, what failed, where the report is, what to type next."""
-    from breakeven.harness import results
+def _show(console: Console, folder: Path) -> str:
+    """Print the tables and write the report. Returns what was printed."""
+    from breakeven.harness import predicted, results
+    from breakeven.harness._garbage import uncollected
     from breakeven.harness.cli.report import write
     from breakeven.harness.cli.tables import print_tables
 
-    found = results.load(folder)
-    print_tables(console, found)
-    if (compared := predicted.beside(found)) is not None:
-        console.print(f"\n{compared.line()}", markup=False, highlight=False, soft_wrap=True)
-    path = write(found, "html", None, examples=True)
-    console.print(f"report: {path}", markup=False, highlight=False, soft_wrap=True)
+    with uncollected():
+        found = results.load(folder)
+        with console.capture() as printed:
+            print_tables(console, found)
+            if (compared := predicted.beside(found)) is not None:
+                console.print(f"\n{compared.line()}", markup=False, highlight=False, soft_wrap=True)
+        console.file.write(printed.get())
+        write(found, "html", None, examples=True)
+        del found  # within, or the first search for garbage afterwards goes over everything
+    return printed.get()
+
+
+def _finish(console: Console, folder: Path, outcome: runs.Outcome) -> None:
+    """The table, what failed, where the report is, what to type next."""
+    from breakeven.harness.cli import _shown
+
+    made_from = _shown.made_from(folder, console)
+    text = _shown.said(folder, made_from)
+    if text is None:
+        text = _show(console, folder)
+        _shown.keep(folder, made_from, text)
+    else:
+        console.file.write(text)
+    console.print(f"report: {folder / 'report.html'}", markup=False, highlight=False, soft_wrap=True)
     unfinished = [c for c, s in outcome.states.items() if s in ("failed", "stopped", "pending", "waiting")]
     if unfinished:
         console.print(f"next: breakeven run --resume {folder}", markup=False, highlight=False, soft_wrap=True)

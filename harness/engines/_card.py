@@ -1,7 +1,16 @@
-"""The card of a model folder: its size, shape, context and licence, read without loading the weights."""
+"""The card of a model folder: its size, shape, context and licence, read without loading the weights.
+
+Counting the parameters takes torch and transformers some seconds to import. What they say of a configuration
+is remembered in the cache folder by its content and their versions, so that a run whose cells are all done
+needs neither.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +18,50 @@ from breakeven.harness import models
 from breakeven.harness.contracts import ModelCard
 from breakeven.harness.errors import UserError
 
+SHAPE = ("parameters", "active_parameters", "layers", "attention_width", "context")
+
 
 def read(name: str, folder: Path, *, dtype: str, device: str) -> ModelCard:
     """Describe the causal language model in `folder`; `dtype` and `device` are where it will run."""
+    shape = _remembered(folder)
+    return ModelCard(
+        name=name,
+        engine="local",
+        parameters=shape["parameters"],
+        active_parameters=shape["active_parameters"],
+        layers=shape["layers"],
+        attention_width=shape["attention_width"],
+        context=shape["context"],
+        licence=models.licence(name, folder),
+        dtype=dtype,
+        device=device,
+        digest=models.digest(folder),
+    )
+
+
+def _remembered(folder: Path) -> Mapping[str, int | None]:
+    """`_shape` of the configuration: computed once for its content, this file and the libraries' versions."""
+    known = hashlib.sha256(Path(__file__).read_bytes())
+    try:
+        known.update((folder / "config.json").read_bytes())
+        for library in ("torch", "transformers"):
+            known.update(f"\0{library} {metadata.version(library)}".encode())
+    except (OSError, metadata.PackageNotFoundError):  # no file, or a library that nobody can tell the next of
+        return _shape(folder)
+    memo = models.cache_folder() / "cards" / f"{known.hexdigest()[:24]}.json"
+    try:
+        kept = json.loads(memo.read_text(encoding="utf-8"))
+        if isinstance(kept, dict) and kept.keys() == set(SHAPE):
+            return kept
+    except (OSError, ValueError):
+        pass
+    shape = _shape(folder)
+    models.write_atomically(memo, json.dumps(shape))
+    return shape
+
+
+def _shape(folder: Path) -> dict[str, int | None]:
+    """The fields of a card that transformers tells from the configuration alone."""
     from transformers import AutoConfig
 
     try:
@@ -23,19 +73,14 @@ def read(name: str, folder: Path, *, dtype: str, device: str) -> ModelCard:
     heads = getattr(text, "num_attention_heads", None)
     width = getattr(text, "hidden_size", None)
     head = getattr(text, "head_dim", None) or (width // heads if heads and width else None)
-    return ModelCard(
-        name=name,
-        engine="local",
-        parameters=parameters,
-        active_parameters=active,
-        layers=getattr(text, "num_hidden_layers", None),
-        attention_width=heads * head if heads and head else None,
-        context=getattr(text, "max_position_embeddings", None),
-        licence=models.licence(name, folder),
-        dtype=dtype,
-        device=device,
-        digest=models.digest(folder),
+    found = (
+        parameters,
+        active,
+        getattr(text, "num_hidden_layers", None),
+        heads * head if heads and head else None,
+        getattr(text, "max_position_embeddings", None),
     )
+    return dict(zip(SHAPE, found, strict=True))
 
 
 def _count(config: Any) -> tuple[int | None, int | None]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from breakeven.harness import hardware
+from breakeven.harness.engines import _packed
 from breakeven.harness.errors import OutOfMemory, UserError
 
 KEPT_ADAPTERS = 8  # loaded at the same time; the least recently used one goes first
@@ -28,6 +29,8 @@ _loading = threading.Lock()
 
 def pick_device(device: str) -> str:
     """ "auto" is CUDA when there is any, else the CPU; anything else is checked and kept."""
+    if device == "cpu":
+        return device  # always there: a resumed run, whose device is settled, need not import torch to know
     import torch
 
     if device == "auto":
@@ -91,7 +94,9 @@ def _load(folder: Path, dtype: str, device: str, load_in_4bit: bool, threads: in
             ) from error
     if not load_in_4bit:
         model = model.to(device)
-    return model.eval().requires_grad_(False)
+    model = model.eval().requires_grad_(False)
+    _packed.pack(model)
+    return model
 
 
 def _four_bit(device: str, dtype: Any) -> Any:
