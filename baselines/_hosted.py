@@ -90,7 +90,7 @@ def foresee(
         exact=False,
         billed=True,
         money=endpoint.training_money(tokens),
-        unpriced="" if price is not None else f"training of {endpoint.price_as}",
+        unpriced=(*([f"training of {endpoint.price_as}"] if price is None else []), *trainer.uncounted),
         served_as=trainer.tuned_price(endpoint),
     )
 

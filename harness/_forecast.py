@@ -280,7 +280,7 @@ def _bill(
     told: dict[str, Any] = {"token_money": cost.value, "unpriced": cost.missing}
     if (training := cell.training) is not None and training.billed:
         told["training_money"] = training.money
-        told["unpriced"] = (*cost.missing, *([training.unpriced] if training.unpriced else []))
+        told["unpriced"] = (*cost.missing, *training.unpriced)
     if pool.seconds_each is not None:
         together = getattr(engine, "concurrency", 1)
         serving = cell.examples * pool.seconds_each / together + cell.rendering

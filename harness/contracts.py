@@ -557,8 +557,8 @@ class TrainingOutlook:
         work: its optimizer steps, and `validating` the passes over validation examples; None where unknown.
         pass_tokens: padded tokens of the largest pass.
         sample: (folder, seconds) -> a few real steps, about so many seconds of them.
-        billed: somebody else trains, for `money`; None where `unpriced` has no price. What comes out is then
-            asked at the price of `served_as`.
+        billed: somebody else trains, for `money`, None where that has no price; `unpriced` names what is not
+            counted. What comes out is then asked at the price of `served_as`.
     """
 
     key: str
@@ -572,7 +572,7 @@ class TrainingOutlook:
     sample: Callable[[Path, float], TrainingSample] | None = None
     billed: bool = False
     money: float | None = 0.0
-    unpriced: str = ""
+    unpriced: tuple[str, ...] = ()
     served_as: str = ""
 
 

@@ -138,6 +138,11 @@ class HostedTrainer(Protocol):
         """All that the tuned model depends on."""
         ...
 
+    @property
+    def uncounted(self) -> tuple[str, ...]:
+        """What an estimate cannot count: the hours of a deployment."""
+        ...
+
     def tune(
         self,
         endpoint: Endpoint,

@@ -40,20 +40,16 @@ def hosted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """An empty folder to run in, with prices, keys and short waits."""
     from breakeven.baselines.trainers import azure, openai
     from breakeven.harness import deployments
-    from breakeven.harness.cli import report, tables
+    from breakeven.harness.cli import _shown
+    from breakeven.harness.cli import run as cli_run
 
     def nap(seconds: float) -> None:
         threading.Event().wait(min(seconds, 0.02))
 
     letters(monkeypatch)
     # Tables and reports take longer than the runs: a test that reads them asks for them.
-    monkeypatch.setattr(tables, "print_tables", lambda console, found: None)
-    write = report.write
-
-    def only_if_asked(found: Any, kind: str, output: Path | None, *, examples: bool) -> Path | None:
-        return write(found, kind, output, examples=examples) if output is not None else found.folder
-
-    monkeypatch.setattr(report, "write", only_if_asked)
+    monkeypatch.setattr(cli_run, "_show", lambda console, folder: "")
+    monkeypatch.setattr(_shown, "made_from", lambda folder, console: None)
     monkeypatch.setenv("TEST_KEY", KEY)
     monkeypatch.setenv("AZURE_TOKEN", TOKEN)
     monkeypatch.chdir(tmp_path)

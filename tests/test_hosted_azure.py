@@ -79,6 +79,7 @@ def test_the_hours_of_a_deployment_are_booked_and_priced(
     assert read(hosted / "runs/r/run.json")["price_book"]["hosting_hours"]["test/hour"]["price"] == 36.0
     text = breakeven("report", "runs/r", "-o", "-").out
     assert "the hosted deployment" in text
+    assert "its deployment existed for" in text
     assert "26,280" in text  # 730 h a month at 36 USD: without it, tuning would look far too cheap
     assert row["owner"].startswith("weather--tuned")
 

@@ -91,4 +91,5 @@ def test_an_estimate_needs_no_key_and_prices_the_training_where_somebody_does(
         assert tuned["training_money"] == pytest.approx(tuned["training_tokens"] * 3.0 / 1e6)
     else:
         assert tuned["training_money"] is None
-        assert tuned["unpriced"] == ["training of azure/gpt-4o-mini"]
+        hours = "the hours of a deployment (azure/standard)"
+        assert tuned["unpriced"] == ["training of azure/gpt-4o-mini", hours]

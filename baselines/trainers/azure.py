@@ -81,6 +81,10 @@ class AzureTrainer:
     def settings(self) -> Mapping[str, Json]:
         return self.given.what_matters()
 
+    @property
+    def uncounted(self) -> tuple[str, ...]:
+        return (f"the hours of a deployment ({self.given.deployment.plan('', '').hour})",)
+
     def tune(
         self,
         endpoint: Endpoint,

@@ -28,6 +28,10 @@ class OpenAITrainer:
     def settings(self) -> Mapping[str, Json]:
         return self.given.what_matters()
 
+    @property
+    def uncounted(self) -> tuple[str, ...]:
+        return ()
+
     def tune(
         self,
         endpoint: Endpoint,
