@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 from batch_server import BatchServer
+from conftest import Said
 from openai_server import KEY, OpenAIServer, ask, chat, engine_for, many
+from tiny_suite import write_suite
 
 from breakeven.harness.contracts import Usage
 from breakeven.harness.engines import _hosted_choices
@@ -130,6 +132,31 @@ def test_a_batch_is_paid_at_its_price(batches: Callable[..., BatchServer], tmp_p
     again = PriceBook.recorded(book.used()).token_price(card.price_as)
     assert again is not None
     assert again.input == pytest.approx(plain.input / 2)
+
+
+def test_a_run_leaves_a_batch_under_way_and_takes_its_answers_when_resumed(
+    batches: Callable[..., BatchServer], hosted: Path, breakeven: Callable[..., Said]
+) -> None:
+    server = batches(looks=1)
+    model = {"model": "small", "engine": "openai", "base_url": server.url, "api_key_env": "TEST_KEY",
+             "batch": True, "batch_wait": 0}  # fmt: skip
+    path = write_suite(
+        hosted,
+        Path("unused"),
+        models={"api": model},
+        strategies={"zero-shot": {}, "majority": {}},
+        limits={"allow_unpriced": True},
+    )
+    assert breakeven("run", path, "--name", "r").code == 3
+    cells = hosted / "runs/r/cells"
+    assert '"done"' in (cells / "weather--majority/status.json").read_text()
+    assert '"pending"' in (cells / "weather--zero-shot/status.json").read_text()
+    codes = [breakeven("run", "--resume", hosted / "runs/r").code for _ in range(2)]
+    assert codes == [3, 0]
+    assert (posts(server, "files"), posts(server, "batches")) == (1, 1)
+    rows = (cells / "weather--zero-shot/predictions.jsonl").read_text().splitlines()
+    assert len(rows) == 6
+    assert all('"seconds": null' in row for row in rows)
 
 
 def test_a_batch_that_nobody_prices_is_refused(batches: Callable[..., BatchServer], tmp_path: Path) -> None:
