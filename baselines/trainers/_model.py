@@ -32,8 +32,6 @@ from breakeven.harness.errors import UserError
 
 #: Widest row for which a CPU computes attention faster by plain matrix products than by its flash kernel.
 PLAIN_ATTENTION = 128
-#: Two examples of a few tokens, with a beginning in common, to try a model on.
-TRIAL = (Tokens((1, 2, 3, 4), (5, 6)), Tokens((1, 2, 7), (3, 6, 2)))
 
 
 @contextmanager
@@ -91,6 +89,7 @@ class Forward:
         self.recomputes = settings.gradient_checkpointing
         self.arithmetic = "bfloat16, adapter in float32" if self.half else "float32"
         self.vocabulary = 0
+        self._trial = trial(tunable.model.config.get_text_config(decoder=True).vocab_size)
         self.answers_only = self._can_project_selected()
         self.costs = costs_of(tunable.model)
         if self.costs.one_row and not self._takes_one_row():
@@ -141,7 +140,7 @@ class Forward:
 
         The models of transformers take a mask as `logits_to_keep`; others project every token.
         """
-        rows = in_rows(TRIAL, self.pad_id)
+        rows = in_rows(self._trial, self.pad_id)
         self.answers_only = False
         with self._trying():
             full = self._logits(rows)
@@ -154,10 +153,10 @@ class Forward:
 
     def _takes_one_row(self) -> bool:
         """Whether the model gives the same logits for examples in one row, tried on a few tokens."""
-        row = in_one_row(TRIAL)
+        row = in_one_row(self._trial)
         try:
             with self._trying():
-                same = _alike(self._logits(row), self._logits(in_rows(TRIAL, self.pad_id)))
+                same = _alike(self._logits(row), self._logits(in_rows(self._trial, self.pad_id)))
             with torch.no_grad():
                 self._logits(row)  # some things, dropout in attention for one, are there in training only
             return same
@@ -173,6 +172,16 @@ class Forward:
                 yield
         finally:
             self.model.train(training)
+
+
+def trial(vocabulary: int) -> Batch:
+    """Two examples of a few tokens, with a beginning in common, to try a model on.
+
+    Ordinary tokens: after special ones in odd places, a model in bfloat16 says another thing for each way to
+    compute it.
+    """
+    some = [3 + 7 * i % (vocabulary - 3) for i in range(16)]
+    return Tokens((*some[:6],), (*some[6:9],)), Tokens((*some[:3], *some[9:12]), (*some[12:14],))
 
 
 def _alike(some: torch.Tensor, full: torch.Tensor) -> bool:
@@ -252,13 +261,14 @@ def _half_precision(tunable: Tunable, settings: Settings) -> bool:
 def _attending(base: Any) -> Iterator[None]:
     """Within, a model with torch's attention takes `blocks`; one with another attention is left alone."""
     before = base.config._attn_implementation
-    if before == "sdpa":
-        base.set_attn_implementation(_blocks.NAME)
+    if not attention.is_torchs(base.config):
+        yield
+        return
+    base.set_attn_implementation(_blocks.NAME)
     try:
         yield
     finally:
-        if before == "sdpa":
-            base.set_attn_implementation(before)
+        base.set_attn_implementation(before)
 
 
 def _switch_checkpointing(base: Any, on: bool) -> None:

@@ -168,9 +168,9 @@ def _sums(logits: Any, tree: Tree) -> list[float]:
 
     asked = torch.tensor([k for places in tree.asked for k in places])
     wanted = torch.tensor([token for choice in tree.wanted for token in choice])
-    rows = logits[: 1 + len(tree.tokens)].float()
-    found = rows[asked, wanted].cpu() - torch.logsumexp(rows, dim=-1).cpu()[asked]
-    return [float(part.sum()) for part in found.split([len(choice) for choice in tree.wanted])]
+    rows = torch.log_softmax(logits[: 1 + len(tree.tokens)].float(), dim=-1)
+    lengths = [len(choice) for choice in tree.wanted]
+    return [float(part.sum()) for part in torch.split(rows[asked, wanted].cpu(), lengths)]
 
 
 def plain(

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from breakeven.harness import hardware
-from breakeven.harness.engines import _packed
+from breakeven.harness.engines import _attention, _packed
 from breakeven.harness.errors import OutOfMemory, UserError
 
 KEPT_ADAPTERS = 8  # loaded at the same time; the least recently used one goes first
@@ -96,6 +96,7 @@ def _load(folder: Path, dtype: str, device: str, load_in_4bit: bool, threads: in
         model = model.to(device)
     model = model.eval().requires_grad_(False)
     _packed.pack(model)
+    _attention.use(model)
     return model
 
 
