@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from breakeven.baselines import _hosted
 from breakeven.baselines._imported import ImportedTraining
 from breakeven.baselines._settings import WeightSettings
 from breakeven.baselines._tuning import adapter_spec
@@ -31,6 +32,7 @@ from breakeven.harness.contracts import (
     TrainingResult,
 )
 from breakeven.harness.errors import NotApplicable, UserError
+from breakeven.harness.hosted import HostedModel, HostedTrainer, HostedTraining
 from breakeven.harness.ledger import Ledger
 from breakeven.harness.registry import find, source_hash
 from breakeven.harness.store import digest, write_text
@@ -41,7 +43,7 @@ class Adapter:
     """An adapter folder and what training it did."""
 
     folder: Path
-    training: TrainingResult | ImportedTraining
+    training: TrainingResult | ImportedTraining | HostedTraining
 
     @property
     def is_applied(self) -> bool:
@@ -55,6 +57,8 @@ class Adapter:
             return cls(folder, ImportedTraining.from_json(row))
         for curve in ("losses", "validation_losses"):
             row[curve] = tuple((int(step), float(loss)) for step, loss in row[curve])
+        if HostedModel.is_in(folder):
+            return cls(folder, HostedTraining(**{**row, "remarks": tuple(row["remarks"])}))
         return cls(folder, TrainingResult(**row))
 
 
@@ -63,18 +67,22 @@ def require_trainable(engine: EngineSession, settings: WeightSettings) -> None:
     trainer, _ = make_trainer(settings)
     if isinstance(trainer, Imported) and trainer.model:
         return
-    if not (engine.capabilities.train and engine.capabilities.adapters):
+    if isinstance(trainer, HostedTrainer):
+        _hosted.endpoint_of(engine, settings.trainer)
+    elif not (engine.capabilities.train and engine.capabilities.adapters):
         card = engine.describe()
         raise NotApplicable(f"no trainer: {card.name} behind the {card.engine} engine cannot be tuned")
 
 
-def make_trainer(settings: WeightSettings) -> tuple[Trainer | Imported, Mapping[str, Json]]:
+def make_trainer(
+    settings: WeightSettings,
+) -> tuple[Trainer | Imported | HostedTrainer, Mapping[str, Json]]:
     """The trainer and its settings, defaults filled in where the trainer says them (`trainer.settings`).
 
     Raises:
         UserError: when there is no such trainer, or it does not know a setting.
     """
-    make: Callable[..., Trainer | Imported] = find("trainers", settings.trainer)
+    make: Callable[..., Trainer | Imported | HostedTrainer] = find("trainers", settings.trainer)
     try:
         trainer = make(**settings.settings)
     except UserError as error:
@@ -94,11 +102,14 @@ def tune(
     """The adapter for these pairs: trained now, or found where another cell has trained it.
 
     Raises:
-        UserError: when there is nothing to train on.
+        UserError: when there is nothing to train on, or a hosted job failed.
+        Pending: while a hosted job runs.
     """
     if not pairs:
         raise UserError("there are no training examples to tune the weights on", field="train")
     trainer, filled = make_trainer(settings)
+    if isinstance(trainer, HostedTrainer):
+        return Adapter.read(_hosted.tune(trainer, settings.trainer, pairs, validation, engine, services))
     card = engine.describe()
     if isinstance(trainer, Imported):
         return _fetched(trainer, filled, settings, pairs, validation, engine, services)
@@ -160,6 +171,8 @@ def foresee(
     if not pairs:
         raise UserError("there are no training examples to tune the weights on", field="train")
     trainer, filled = make_trainer(settings)
+    if isinstance(trainer, HostedTrainer):
+        return _hosted.foresee(trainer, settings.trainer, pairs, validation, engine, services)
     key = digest(_spec(settings, filled, pairs, validation, engine.describe(), services.seed))
     if isinstance(trainer, Imported):
         answers = tuple(engine.count_tokens(Request(p.id, text=p.answer)) for p in pairs)

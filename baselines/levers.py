@@ -29,6 +29,7 @@ from breakeven.harness.contracts import (
     ExportTarget,
     Input,
     Json,
+    ModelCard,
     Prediction,
     Preview,
     Request,
@@ -38,7 +39,9 @@ from breakeven.harness.contracts import (
     VariesWith,
     take,
 )
+from breakeven.harness.deployments import serving
 from breakeven.harness.errors import NotApplicable, UserError
+from breakeven.harness.hosted import HostedModel, HostedTraining
 from breakeven.harness.store import digest
 from breakeven.harness.yamlfile import validated
 
@@ -225,8 +228,15 @@ class LeversPredictor:
     report: FitReport
 
     @property
-    def training(self) -> TrainingResult | ImportedTraining | None:
+    def training(self) -> TrainingResult | ImportedTraining | HostedTraining | None:
         return self.adapter.training if self.adapter else None
+
+    @property
+    def served_by(self) -> ModelCard | None:
+        """The card of a model that tuning made at a provider, where it has its own name and price."""
+        if self.adapter is None or not HostedModel.is_in(self.adapter.folder):
+            return None
+        return self.base.adapt(self.adapter.folder).describe()
 
     def predict(self, inputs: Sequence[Input]) -> Iterator[Prediction]:
         """One prediction per input, as the engine finishes them.
@@ -237,8 +247,10 @@ class LeversPredictor:
         applied = self.adapter is not None and self.adapter.is_applied
         engine = self.base.adapt(self.adapter.folder) if self.adapter and applied else self.base
         requests, by_id = self.requests(inputs)
-        for completion in engine.complete(requests):
-            yield self._prediction(completion, by_id[completion.id])
+        owner = f"{self.services.scratch.parent.name}/{getattr(self.base, 'phase', 'serve')}"
+        with serving(engine, self.services.ledger, owner):
+            for completion in engine.complete(requests):
+                yield self._prediction(completion, by_id[completion.id])
 
     def requests(self, inputs: Sequence[Input]) -> tuple[list[Request], dict[str, Fitted]]:
         """What is asked about the inputs, and the prompt of each by its id. Raises as `predict` does."""

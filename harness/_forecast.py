@@ -278,6 +278,9 @@ def _bill(
     ]
     cost = cell.examples * costs.tokens_cost(usages, price, model=found.card.price_as or found.card.name)
     told: dict[str, Any] = {"token_money": cost.value, "unpriced": cost.missing}
+    if (training := cell.training) is not None and training.billed:
+        told["training_money"] = training.money
+        told["unpriced"] = (*cost.missing, *training.unpriced)
     if pool.seconds_each is not None:
         together = getattr(engine, "concurrency", 1)
         serving = cell.examples * pool.seconds_each / together + cell.rendering

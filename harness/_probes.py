@@ -189,7 +189,7 @@ class Answers:
             {c.id: c.usage.output_tokens for c in said},
             {c.id: passes(c) for c in said},
             extra[0] if extra else 0,
-            sum(c.seconds for c in single) / len(single) if single else None,
+            sum(c.seconds or 0.0 for c in single) / len(single) if single else None,
         )
 
 

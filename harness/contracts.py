@@ -220,14 +220,15 @@ class Completion:
     """The answer to the request of the same id.
 
     `finish_reason` is "stop", "length", "choices" or a provider's own word. `seconds` is the wall
-    time of the request, or its equal share of a batch's (then never used for latency).
+    time of the request, or its equal share of a batch's (then never used for latency); None where nobody
+    waited for it alone (a provider's batch mode).
     """
 
     id: str
     text: str
     finish_reason: str
     usage: Usage
-    seconds: float
+    seconds: float | None
     choice_logprobs: tuple[float, ...] | None = None
 
 
@@ -248,7 +249,8 @@ class ModelCard:
     `parameters` are all weights, `active_parameters` those multiplied per token (tied embedding counted
     once as the output head); `layers` and `attention_width` (heads x head size) feed the FLOPs formula;
     `data_goes_to` is "this machine" or a host name; `digest` a hash of the weights, or of what is asked of a
-    provider; `price_as` the name the price book knows its tokens by ("" where seconds are priced instead).
+    provider; `price_as` the name the price book knows its tokens by ("" where seconds are priced instead);
+    `hosting` the name of the hour of its deployment, where it must be deployed to be asked.
     """
 
     name: str
@@ -264,6 +266,7 @@ class ModelCard:
     data_goes_to: str = "this machine"
     digest: str = ""
     price_as: str = ""
+    hosting: str = ""
 
 
 @runtime_checkable
@@ -645,6 +648,8 @@ class TrainingOutlook:
         work: its optimizer steps, and `validating` the passes over validation examples; None where unknown.
         pass_tokens: padded tokens of the largest pass.
         sample: (folder, seconds) -> a few real steps, about so many seconds of them.
+        billed: somebody else trains, for `money`, None where that has no price; `unpriced` names what is not
+            counted. What comes out is then asked at the price of `served_as`.
     """
 
     key: str
@@ -656,6 +661,10 @@ class TrainingOutlook:
     pass_tokens: int = 0
     trainable_parameters: int | None = None
     sample: Callable[[Path, float], TrainingSample] | None = None
+    billed: bool = False
+    money: float | None = 0.0
+    unpriced: tuple[str, ...] = ()
+    served_as: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
 
-from breakeven.harness import store
+from breakeven.harness import egress, store
 from breakeven.harness.contracts import Engine
 from breakeven.harness.errors import OutOfMemory, UserError
 from breakeven.harness.suite import BEST_ON_VALIDATION, Suite
@@ -52,7 +52,10 @@ class CellEstimate:
         output_from: what the answers' lengths were taken from.
         training_tokens, training_key: of its training in full; cells of equal keys share one.
         seconds: None where unknown (a model that is served elsewhere and was not asked).
-        token_money: what a provider bills, None where it has no price (`unpriced` says what); our own
+        training_money: what a provider bills for the training, None where it has no price; once for equal
+        keys.
+        token_money: what a provider bills for the answers, None where it has no price (`unpriced` says
+        what); our own
             machine's time is priced for all cells together.
         peak_bytes: memory held at most; None where unknown.
     """
@@ -76,6 +79,7 @@ class CellEstimate:
     token_money: float | None = 0.0
     unpriced: tuple[str, ...] = ()
     peak_bytes: int | None = None
+    training_money: float | None = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +151,7 @@ class Estimate:
             if c.seconds is not None:
                 shared = c.training_key and c.id not in first
                 seconds += c.seconds.total - (c.seconds.training if shared else 0.0)
-        billed = [c.token_money for c in running]
+        billed = [c.token_money for c in running] + [c.training_money for c in trainings.values()]
         unknown = None in billed or (self.machine_hour is None and seconds > 0)
         own = seconds / 3600 * (self.machine_hour or 0.0)
         return Totals(
@@ -230,6 +234,20 @@ def estimate(
     Raises:
         UserError: what `breakeven run` would refuse.
     """
+    with egress.only(suite.allow_hosts):
+        return _estimate(suite, only, limit, prices, seconds, ask_hosted, began, display)
+
+
+def _estimate(
+    suite: Suite,
+    only: Sequence[str],
+    limit: int | None,
+    prices: Path | None,
+    seconds: float,
+    ask_hosted: bool,
+    began: float | None,
+    display: Display | None,
+) -> Estimate:
     from breakeven.harness import _forecast, _foresee, hardware, plan, progress
     from breakeven.harness import run as runs
     from breakeven.harness._savings import savings
@@ -238,7 +256,7 @@ def estimate(
     shown = display or progress.PlainDisplay(Console(quiet=True))
     tasks = runs.load_tasks(suite, limit)
     specs = plan.cells(suite, tasks, only)
-    engines = runs.Engines(suite, {}, prices)
+    engines = runs.Engines(suite, {}, prices, asks=ask_hosted)
     runs.fetch_models(suite, specs, shown)
     engines.book.check("machine_hours", suite.economics.hardware, field="economics.hardware")
     runs.preflight(tasks, specs, engines)
@@ -265,7 +283,9 @@ def estimate(
         for cell in looked:
             measured = found.get(cell.spec.model or "")
             card = measured.card if measured is not None else None
-            price = engines.book.token_price(card.price_as) if card is not None and card.price_as else None
+            named = cell.training.served_as if cell.training is not None and cell.training.billed else ""
+            named = named or (card.price_as if card is not None else "")
+            price = engines.book.token_price(named) if named else None
             asks = asked.get(cell.spec.model or "")
             made_cells.append(_forecast.estimated(cell, suite, asks, measured, price, line))
     made = Estimate(

@@ -186,7 +186,7 @@ def of_row(row: Row, pricing: Pricing, *, in_service: bool = False) -> Ownership
         in_service: it is the incumbent, so everything up front was paid long ago.
     """
     cells = [c for c in row.cells if c.state == DONE]
-    lines = [*_served(row, cells, pricing), *_monthly(row, pricing), *_retraining(row, cells, pricing)]
+    lines = [*_served(row, cells, pricing), *_monthly(row, cells, pricing), *_retraining(row, cells, pricing)]
     if not in_service:
         lines = [*_up_front(row, cells, pricing), *lines]
     machine = pricing.machine_of(row.strategy)
@@ -238,17 +238,18 @@ def _up_front(row: Row, cells: Sequence[CellResult], pricing: Pricing) -> Iterat
                      "", "deploy_hours")  # fmt: skip
 
 
-def _monthly(row: Row, pricing: Pricing) -> Iterator[Line]:
+def _monthly(row: Row, cells: Sequence[CellResult], pricing: Pricing) -> Iterator[Line]:
     economics = pricing.economics
     yield _hours(economics, "checking that it still works", "each month",
                  economics.people.reevaluate_hours_a_month, "", "reevaluate_hours_a_month")  # fmt: skip
     if pulls(row, "context"):
         yield _hours(economics, "keeping the documents current", "each month",
                      economics.people.documents_hours_a_month, "", "documents_hours_a_month")  # fmt: skip
-    deployment = pricing.deployment_of(row.strategy)
-    if deployment is not None:
+    name = pricing.deployment_name(row.strategy, cells)
+    if name is not None:
+        deployment = pricing.deployment_of(name)
         cost = costs.hosting_cost(deployment)
-        source = f"{HOURS_A_MONTH:g} h x {deployment}"
+        source = f"{HOURS_A_MONTH:g} h x {deployment or f'an hour of {name}, which has no price'}"
         yield _line("the hosted deployment", "each month", "machine", cost, source)
 
 

@@ -20,14 +20,17 @@ from breakeven.harness.contracts import Usage
 from breakeven.harness.errors import UserError
 from breakeven.harness.yamlfile import YamlFile, validated
 
-Kind = Literal["exchange", "machine_hours", "electricity", "training_tokens", "hosting_hours"]
+Kind = Literal["exchange", "machine_hours", "electricity", "training_tokens", "hosting_hours", "batches"]
 UNITS: Mapping[Kind, str] = {
     "exchange": "unit of currency",
     "machine_hours": "hour",
     "electricity": "kWh",
     "training_tokens": "million training tokens",
     "hosting_hours": "hour",
+    "batches": "unit of the token price",
 }
+#: Before a model's name: its tokens in the provider's batch mode.
+_BATCH = "batch/"
 SHIPPED = Path(__file__).with_name("prices.yaml")
 MILLION = 1e6
 
@@ -164,6 +167,7 @@ class _File(BaseModel):
     electricity: dict[str, _Plain] = {}
     training_tokens: dict[str, _Plain] = {}
     hosting_hours: dict[str, _Plain] = {}
+    batches: dict[str, _Plain] = {}
     tokens: dict[str, _Tokens] = {}
 
 
@@ -227,6 +231,8 @@ class PriceBook:
         """
         name = f"{provider}/{model}" if provider else model
         found = self._find("tokens", name)
+        if found is None and name.startswith(_BATCH):
+            return self._batch_price(name, on)
         if found is None and self._lists:
             from breakeven.harness import _genai
 
@@ -237,13 +243,34 @@ class PriceBook:
         rate = self._rate(found.currency)
         return found if rate == 1.0 else found.times(rate, self.currency)
 
+    def _batch_price(self, name: str, on: date | None) -> TokenPrice | None:
+        """The plain price times the provider's factor; None where it states none. Its discounts do not add
+        up."""
+        plain, factor = (
+            self.token_price(name.removeprefix(_BATCH), on=on),
+            self._find("batches", name.removeprefix(_BATCH)),
+        )
+        if plain is None or not isinstance(factor, Price):
+            return None
+        made = replace(
+            plain.times(factor.price, plain.currency),
+            name=name,
+            cached_input=None,
+            checked=plain.checked and factor.checked,
+            note="; ".join(
+                n for n in (plain.note, f"batch mode, {factor.price:g} of the price ({factor.source})") if n
+            ),
+        )
+        self._used["tokens", name] = made
+        return made
+
     def machine_hour(self, name: str) -> Price | None:
         """Price of a machine for an hour, e.g. "cpu-2", "l4"."""
         return self._price("machine_hours", name)
 
     def training_tokens(self, model: str) -> Price | None:
         """Price of a million training tokens (tokens of the file x epochs) at a fine-tuning service."""
-        return self._price("training_tokens", model)
+        return self._price("training_tokens", model.removeprefix(_BATCH))
 
     def hosting_hour(self, name: str) -> Price | None:
         """Price of an hour of a dedicated deployment, e.g. "azure/standard"."""
@@ -285,7 +312,7 @@ class PriceBook:
 
     def _find(self, kind: str, name: str) -> Price | TokenPrice | None:
         """The entry of that name, else the one with the longest pattern `beginning*` that fits."""
-        names = _spellings(name) if kind in ("tokens", "training_tokens") else (name,)
+        names = _spellings(name) if kind in ("tokens", "training_tokens", "batches") else (name,)
         for spelling in names:
             if (kind, spelling) in self._entries:
                 return self._entries[kind, spelling]
@@ -316,6 +343,11 @@ class PriceBook:
         rate = dollars._rate(currency) / dollars._rate(self.currency)
         self._used.update(dollars._used)
         return rate
+
+
+def batch_name(model: str) -> str:
+    """The book's name for a model's tokens in its provider's batch mode."""
+    return _BATCH + model
 
 
 def _spellings(name: str) -> tuple[str, ...]:

@@ -73,11 +73,14 @@ class Pricing:
         if self.book.machine_hour(name) is None:
             self._today().check("machine_hours", name, field=field)
 
-    def deployment_of(self, strategy: str) -> Price | None:
-        """An hour of a strategy's hosted deployment; None where it has none."""
-        name = self.economics.deployments.get(strategy)
-        if name is None:
-            return None
+    def deployment_name(self, strategy: str, cells: Sequence[CellResult] = ()) -> str | None:
+        """The price book's name for the hour of a strategy's hosted deployment: as the economics say, else
+        as its cells were served. None where it needs none."""
+        served = [str(c.served["hosting"]) for c in cells if c.served and c.served.get("hosting")]
+        return self.economics.deployments.get(strategy) or next(iter(served), None)
+
+    def deployment_of(self, name: str) -> Price | None:
+        """An hour of a hosted deployment; None where nobody says what it costs."""
         return self.book.hosting_hour(name) or self._today().hosting_hour(name)
 
     def _today(self) -> PriceBook:
@@ -198,28 +201,37 @@ class Pricing:
 
     def one_off_billed(self, cell: CellResult, phases: Sequence[Phase] = costs.ONE_OFF) -> costs.Cost:
         hosted = self.hosted(cell)
-        name = self._cards.get(cell.model or "", {}).get("name", "")
+        base = self._cards.get(cell.model or "", {})
+        asked = {str(c.get("name", "")): price_name(c) for c in (base, cell.served or base)}
         without_time = [e for e in cell.ledger.entries if e.quantity != "seconds"]
         return self.api_factor * costs.ledger_cost(
             type(cell.ledger)(without_time),
             self.book,
             machine=None,
             phases=phases,
-            hosted={name: hosted} if hosted else None,
+            hosted=asked if hosted else None,
         )
 
     # --- who serves --------------------------------------------------------------------------
 
     def hosted(self, cell: CellResult) -> str | None:
         """Name in the price book of a model that somebody else serves; None for one of our own."""
-        card = self._cards.get(cell.model or "", {})
-        if card.get("data_goes_to", HERE) == HERE:
-            return None
-        return str(card.get("price_as") or card.get("name"))
+        card = self.card(cell)
+        return None if card.get("data_goes_to", HERE) == HERE else price_name(card)
 
     def host(self, cell: CellResult) -> str:
         """Where a request's data goes."""
-        return str(self._cards.get(cell.model or "", {}).get("data_goes_to", HERE))
+        return str(self.card(cell).get("data_goes_to", HERE))
+
+    def card(self, cell: CellResult) -> Mapping[str, Any]:
+        """Of the model that answered: the suite's, or what tuning made of it at a provider."""
+        card: Mapping[str, Any] = cell.served or self._cards.get(cell.model or "", {})
+        return card
+
+
+def price_name(card: Mapping[str, Any]) -> str:
+    """The price book's name for the tokens of a hosted model."""
+    return str(card.get("price_as") or card.get("name"))
 
 
 def priced_seconds(cell: CellResult) -> Amount:

@@ -133,6 +133,9 @@ class CellResult:
     fold_of: tuple[int, ...] = ()
     outside: Mapping[int, int] = field(default_factory=dict)
     parts: tuple[CellResult, ...] = ()
+    served: Mapping[str, Any] | None = (
+        None  # card of the model that answered, where tuning made it another one
+    )
 
     @cached_property
     def _scores(self) -> dict[str, list[float]]:
@@ -454,4 +457,5 @@ def _cell(folder: Path) -> CellResult:
         joined=spec.get("joined", ""),
         folds=spec.get("folds", 1),
         outside={fold: spec["outside"]} if fold is not None else {},
+        served=_json(folder / "served.json"),
     )

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from breakeven.harness import plan, registry, scoring, store
+from breakeven.harness import deployments, egress, plan, registry, scoring, store
 from breakeven.harness import suite as suites
 from breakeven.harness.contracts import Embedder, Engine, Example, Message, Request, Task
 from breakeven.harness.errors import UserError
@@ -49,11 +49,13 @@ class Options:
 class Outcome:
     folder: Path
     states: Mapping[str, State]
+    alarms: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
-        """0 all ran or do not apply, 1 one failed or was stopped, 3 only hosted jobs are waited for."""
-        if any(s in ("failed", "stopped", "waiting") for s in self.states.values()):
+        """0 all ran or do not apply, 1 one failed or was stopped or a deployment is still billed, 3 only
+        hosted jobs are waited for."""
+        if self.alarms or any(s in ("failed", "stopped", "waiting") for s in self.states.values()):
             return 1
         return 3 if "pending" in self.states.values() else 0
 
@@ -66,7 +68,14 @@ def _prices(suite: Suite, engines: Engines, cards: Mapping[str, Any]) -> dict[st
         if card.get("price_as"):
             engines.book.token_price(card["price_as"])
             engines.book.training_tokens(card["price_as"])
+        if card.get("hosting"):
+            engines.book.hosting_hour(card["hosting"])
     return engines.book.used()
+
+
+def _served(folder: Path) -> dict[str, Any]:
+    """The cards of models that tuning made at a provider, by cell."""
+    return {p.parent.name: store.read_json(p) for p in sorted((folder / "cells").glob("*/served.json"))}
 
 
 def load_tasks(suite: Suite, limit: int | None) -> dict[str, Task]:
@@ -106,6 +115,12 @@ def new_folder(root: Path, suite: Suite, name: str | None) -> Path:
 
 
 def start(suite: Suite, folder: Path, options: Options, display: Display) -> Outcome:
+    """A new run in a new folder, which sends nothing to hosts that the suite does not allow."""
+    with egress.only(suite.allow_hosts):
+        return _start(suite, folder, options, display)
+
+
+def _start(suite: Suite, folder: Path, options: Options, display: Display) -> Outcome:
     tasks = load_tasks(suite, options.limit)
     # Every setting, model and prompt length is checked before anything is written.
     specs = plan.cells(suite, tasks, options.only)
@@ -183,6 +198,13 @@ def resume(folder: Path, options: Options, display: Display) -> Outcome:
         options.keep_prompts or info.get("keep_prompts", False),
         options.prices,
     )
+    with egress.only(suite.allow_hosts):
+        return _resume(suite, folder, info, options, display)
+
+
+def _resume(
+    suite: Suite, folder: Path, info: Mapping[str, Any], options: Options, display: Display
+) -> Outcome:
     tasks = load_tasks(suite, options.limit)
     options = replace(options, prices=options.prices or _path(info.get("prices")))
     with store.locked(folder):
@@ -209,6 +231,7 @@ def _go(
     specs = plan.cells(suite, tasks, options.only)
     planned = [s.id for s in plan.cells(suite, tasks)]
     engines.keep_purse(folder / "purse.json")
+    deployments.sweep(folder, engines.book, display.note)
     runner = Runner(
         suite,
         folder,
@@ -224,12 +247,16 @@ def _go(
     finally:
         info = store.read_json(folder / "run.json")
         models = {**info.get("models", {}), **engines.cards()}
-        now = {"cells": planned, "models": models, "price_book": _prices(suite, engines, models)}
+        prices = _prices(suite, engines, {**models, **_served(folder)})
+        now = {"cells": planned, "models": models, "price_book": prices}
         # a run that had nothing left to do was finished when it was
         if runner.worked or "finished" not in info or store.as_dict({**info, **now}) != info:
             store.write_json(folder / "run.json", {**info, **now, "finished": _now()})
         store.write_json(folder / "engines.json", engines.chosen())
-    return Outcome(folder, runner.states)
+        alarms = tuple(deployments.alarms(folder, engines.book))
+        for alarm in alarms:
+            display.note(alarm)
+    return Outcome(folder, runner.states, alarms)
 
 
 class Engines:
@@ -239,10 +266,13 @@ class Engines:
         frozen: what engines chose for themselves when the run began (dtype, device), by model name; kept on
             resume, since answers depend on it.
         prices: the user's own price file.
+        asks: whether hosted models will be asked, and need their key.
     """
 
-    def __init__(self, suite: Suite, frozen: Mapping[str, Any], prices: Path | None = None) -> None:
-        self._suite, self._frozen = suite, frozen
+    def __init__(
+        self, suite: Suite, frozen: Mapping[str, Any], prices: Path | None = None, *, asks: bool = True
+    ) -> None:
+        self._suite, self._frozen, self._asks = suite, frozen, asks
         self._made: dict[str, Engine] = {}
         self._embedder: Any = None
         self._purse: Path | None = None
@@ -255,22 +285,38 @@ class Engines:
             factory = registry.find("engines", entry.engine)
             settings = {**entry.settings, **self._frozen.get(name, {})}
             engine = plan.called(f"models.{name}", factory, entry.model, **settings)
+            self._stay_within(name, engine)
             self._bill(engine)
+            self._keep_hosting(engine)
             self._made[name] = engine
         return self._made[name]
 
+    def _stay_within(self, name: str, engine: Engine) -> None:
+        """Refuse an engine that sends data where the suite does not allow it, before anything is sent."""
+        hosts = self._suite.allow_hosts
+        if hasattr(engine, "stay_within"):
+            engine.stay_within(hosts)
+        elif (host := engine.describe().data_goes_to) != "this machine":
+            egress.check(host, hosts, f"models.{name}")
+
     def keep_purse(self, file: Path) -> None:
-        """From now on the purse survives a crash in this file."""
+        """From now on the purse survives a crash in this file, and what is deployed in one beside it."""
         self._purse, self._guard = file, None
         for engine in self._made.values():
             self._bill(engine)
+            self._keep_hosting(engine)
+
+    def _keep_hosting(self, engine: Engine) -> None:
+        if self._purse is not None and hasattr(engine, "keep_hosting"):
+            engine.keep_hosting(self._purse.parent)
 
     def _bill(self, engine: Engine) -> None:
         if hasattr(engine, "bill_to"):
             limits = self._suite.limits
             if self._guard is None:
                 self._guard = SpendGuard(limits.spend, currency=self.book.currency, file=self._purse)
-            engine.bill_to(self._guard, self.book, allow_unpriced=limits.allow_unpriced)
+            more = {} if self._asks else {"asks": False}
+            engine.bill_to(self._guard, self.book, allow_unpriced=limits.allow_unpriced, **more)
 
     def embedder(self, ledger: Ledger, fresh: bool = False) -> Embedder:
         from breakeven.harness.embedding import SentenceEmbedder

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -247,8 +247,13 @@ class Cell:
     def _predict(self, predictor: Predictor, examples: Sequence[Example]) -> list[Prediction]:
         inputs = _inputs(examples)
         found: dict[str, Prediction] = {}
-        for prediction in predictor.predict(inputs):
-            found[prediction.id] = prediction
+        answers = predictor.predict(inputs)
+        try:
+            for prediction in answers:
+                found[prediction.id] = prediction
+        finally:  # at once, also on Ctrl-C: what a strategy has deployed is billed until it is closed
+            if isinstance(answers, Generator):
+                answers.close()
         missing = [i.id for i in inputs if i.id not in found]
         if missing:
             raise RuntimeError(
@@ -279,6 +284,9 @@ class Cell:
 
     def _copy_notes(self, predictor: Predictor, predictions: Sequence[Prediction]) -> None:
         store.write_json(self.folder / "fit.json", getattr(predictor, "notes", {}) or {})
+        served = getattr(predictor, "served_by", None)
+        if served is not None:
+            store.write_json(self.folder / "served.json", asdict(served))
         training = getattr(predictor, "training", None)
         if training:
             ended = stop_rate(p.finish_reason for p in predictions)

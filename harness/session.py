@@ -16,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from breakeven.harness import hosted
 from breakeven.harness.contracts import Capabilities, Completion, Engine, ModelCard, Request, Usage
 from breakeven.harness.errors import OutOfMemory, UserError
 from breakeven.harness.ledger import Ledger, Phase, Quantity, Status
@@ -75,7 +76,7 @@ def lost_work(path: Path) -> dict[str, float]:
         completion = _completion(line["done"])
         before = done.get((line["call"], completion.id))
         if before is not None:
-            lost["seconds"] += before.seconds
+            lost["seconds"] += before.seconds or 0.0
             lost["tokens"] += before.usage.input_tokens + before.usage.output_tokens
         done[line["call"], completion.id] = completion
     return lost
@@ -199,9 +200,11 @@ class Session:
 
 
 def adapter_digest(folder: Path | None) -> str:
-    """Hash of an adapter's weights; "" for the base model."""
+    """Hash of an adapter's weights, or of what a hosted model is; "" for the base model."""
     if folder is None:
         return ""
+    if hosted.HostedModel.is_in(folder):
+        return hosted.digest(folder)
     weights = folder / "adapter_model.safetensors"
     found = weights.stat()
     return _file_digest(weights.resolve(), found.st_mtime_ns, found.st_size)

@@ -112,6 +112,7 @@ class Suite(Strict):
     evaluate: Evaluate = Evaluate()  # type: ignore[call-arg]
     timing: Timing = Timing()  # type: ignore[call-arg]
     limits: Spending = Spending()  # type: ignore[call-arg]
+    allow_hosts: list[str] | None = None
     economics: Economics = Economics()  # type: ignore[call-arg]
 
     @field_validator("tasks", "models", "strategies", mode="before")
@@ -133,6 +134,16 @@ class Suite(Strict):
                 raise ValueError(f"{name!r} cannot be a task's name: say `name: {{task: {name}}}`")
             if len(name.encode()) > 120:
                 raise ValueError(f"the task's name '{name[:40]}...' is too long")
+        return value
+
+    @field_validator("allow_hosts")
+    @classmethod
+    def _are_hosts(cls, value: list[str] | None) -> list[str] | None:
+        for host in value or []:
+            if not host or "/" in host or "@" in host or any(c.isspace() for c in host):
+                raise ValueError(
+                    f"'{host}' is no host: say api.openai.com, *.openai.azure.com or 127.0.0.1:8000"
+                )
         return value
 
     @field_validator("train_sizes")

@@ -13,7 +13,7 @@ import numpy as np
 
 from breakeven.harness import costs, power, stats
 from breakeven.harness.crossfit import Folds, variance_inflation
-from breakeven.harness.pricing import Pricing, mean_cost
+from breakeven.harness.pricing import HERE, Pricing, mean_cost
 from breakeven.harness.results import DONE, CellResult, Cost, Results, Row, TaskResult
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def _row(
         one_off=_cost(mean_cost([pricing.one_off(c) for c in done])),
         latency=_latency(done),
         training_seconds=float(np.mean(trained)) if trained else None,
-        notes=(*notes, *_fit_notes(done)),
+        notes=(*notes, *_whereabouts(done, pricing), *_hosting(done, pricing), *_fit_notes(done)),
     )
 
 
@@ -204,6 +204,27 @@ def _latency(done: Sequence[CellResult]) -> tuple[float, float] | None:
     if not seconds:
         return None
     return stats.percentile(seconds, 50).value, stats.percentile(seconds, 95).value
+
+
+def _whereabouts(done: Sequence[CellResult], pricing: Pricing) -> list[str]:
+    """Where a row's examples went, if they left this machine."""
+    hosts = dict.fromkeys(pricing.host(c) for c in done)
+    return [f"examples were sent to {host}" for host in hosts if host != HERE]
+
+
+def _hosting(done: Sequence[CellResult], pricing: Pricing) -> list[str]:
+    """How long deployments of a row existed for this run, and what that cost."""
+    hours: dict[str, float] = {}
+    for cell in done:
+        for entry in cell.ledger.select("host", "seconds"):
+            name = entry.hardware or ""
+            hours[name] = hours.get(name, 0.0) + (entry.amount.value or 0.0) / 3600
+    said = []
+    for name, spent in hours.items():
+        price = pricing.deployment_of(name)
+        money = f"{spent * price.price:.2f} {price.currency}" if price is not None else "an unknown amount"
+        said.append(f"its deployment existed for {spent:.2f} h of this run: {money}, beside the costs shown")
+    return said
 
 
 def _fit_notes(done: Sequence[CellResult]) -> list[str]:

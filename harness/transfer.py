@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-from breakeven.harness import registry, results, store, suite
+from breakeven.harness import hosted, registry, results, store, suite
 from breakeven.harness import run as runs
 from breakeven.harness.contracts import Completion, Prediction, Request, Task
 from breakeven.harness.effects import FILE, GENERAL, Effect, adapters_of
@@ -117,6 +117,8 @@ def adapters(found: Results) -> Iterator[tuple[CellResult, Path]]:
         seen.add(key)
         for name in adapters_of(cell):
             folder = found.folder / "artifacts" / name
+            if hosted.HostedModel.is_in(folder):
+                continue  # another task would have to be sent there; nobody has asked for that
             if not (folder / "adapter_model.safetensors").is_file():
                 raise UserError(
                     "the adapter is not there any more", file=folder, hint="run its cell again: --resume"

@@ -211,15 +211,26 @@ def exposure(results: Results) -> list[Exposure]:
     cards = results.info.get("models") or {}
     found = {}
     for cell in results.cells.values():
-        card = cards.get(cell.model or "", {})
+        card = cell.served or cards.get(cell.model or "", {})
         host = str(card.get("data_goes_to") or HERE) if cell.model else HERE
+        taught = bool(cell.served) and host != HERE
         found[cell.strategy, cell.model] = Exposure(
             f.clean(cell.strategy),
             f.clean(str(card.get("name") or cell.model)) if cell.model else "no language model",
             f.clean(str(card.get("licence") or f.UNKNOWN)) if cell.model else f.DASH,
-            "in-house" if host == HERE else f"sent to {f.clean(host)}",
+            "in-house"
+            if host == HERE
+            else f"{'training examples and questions ' if taught else ''}sent to {f.clean(host)}",
         )
     return list(found.values())
+
+
+def allowed(results: Results) -> str:
+    """Which hosts the run could reach, as a sentence."""
+    hosts = results.suite.get("allow_hosts")
+    if hosts is None:
+        return "The suite names no allow_hosts: its models decided where data could go."
+    return f.clean(f"allow_hosts: nothing could be sent anywhere but to {f.names(hosts) or 'this machine'}.")
 
 
 def data(results: Results) -> list[DataFacts]:
@@ -276,6 +287,7 @@ _UNITS = {
     "electricity": ("electricity, {name}", " per kWh"),
     "training_tokens": ("training of {name}", " per million tokens"),
     "hosting_hours": ("hosting, {name}", " per hour"),
+    "batches": ("batch mode of {name}", " of the token price"),
     "tokens": ("tokens of {name}", " per million in / out"),
 }
 

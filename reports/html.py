@@ -14,8 +14,8 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from breakeven.harness import deployments, probed
 from breakeven.harness import formats as f
-from breakeven.harness import probed
 from breakeven.harness.evidence import Name
 from breakeven.harness.pricing import Pricing
 from breakeven.harness.results import DONE, Results
@@ -50,6 +50,7 @@ def html(results: Results, *, examples: bool = True) -> str:
         description=f.clean(str(results.suite.get("description") or "")),
         priced_seconds=_priced_seconds(results),
         unfinished=_unfinished(results),
+        alarms=[f.clean(a) for a in alarms(results)],
         tasks=tasks,
         overview=_overview(results, tasks),
         style=style,
@@ -132,6 +133,11 @@ def _priced_seconds(results: Results) -> str:
         f"Where nobody bills tokens, a request costs its seconds{by}, "
         f"{f.plural(max(concurrency), 'request')} at once, on {machine} used {used} of the time."
     )
+
+
+def alarms(results: Results) -> list[str]:
+    """Deployments that are still billed, a sentence each."""
+    return deployments.alarms(results.folder, Pricing(results).book)
 
 
 def _unfinished(results: Results) -> str:

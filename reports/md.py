@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from breakeven.harness import deployments, probed
 from breakeven.harness import formats as f
-from breakeven.harness import probed
 from breakeven.harness.evidence import Name, Sentence
+from breakeven.harness.pricing import Pricing
 from breakeven.harness.results import Results
 from breakeven.reports import _predicted
 from breakeven.reports._effects import EffectsView
@@ -25,6 +26,8 @@ _MARKUP = re.compile(r"([\\`*\[\]<>#|~&]|(?<!\w)_|_(?!\w))")
 def md(results: Results, *, examples: bool = True) -> str:
     """The tables. Examples are no part of it."""
     lines = [f"# {escaped(results.name)}", ""]
+    for alarm in deployments.alarms(results.folder, Pricing(results).book):
+        lines += [f"**{escaped(alarm)}.**", ""]
     for name in results.tasks:
         lines += _task(view(results, name))
     lines += [

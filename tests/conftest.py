@@ -18,6 +18,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 sys.path.insert(0, str(Path(__file__).parent))  # helpers beside the tests: openai_server, run_fixture
 
 from browsing import browser  # noqa: F401 - a fixture
+from hosted_world import hosted, tiny_engine, tuning  # noqa: F401 - fixtures
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,6 @@ from typing import Any
 
 import pytest
 from strategy_fakes import LetterEmbedder
-from test_local_engine import TEMPLATE, write_model
-from transformers import LlamaConfig
 
 from breakeven.harness import run as runs
 from breakeven.harness.ledger import Ledger
@@ -45,6 +43,9 @@ STRATEGIES: dict[str, Any] = {
 
 def tiny_model(folder: Path) -> Path:
     """A random Llama that reads 2,048 characters."""
+    from test_local_engine import TEMPLATE, write_model
+    from transformers import LlamaConfig
+
     config = LlamaConfig(
         vocab_size=98, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
         num_key_value_heads=2, max_position_embeddings=2048, bos_token_id=96, eos_token_id=97,

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 
@@ -58,8 +58,18 @@ class Refused(UserError, NotBilled):
 class Server(httpx.Auth):
     """Where requests go. Signs each one with the key that the environment holds at that moment."""
 
-    def __init__(self, base_url: str, api_key_env: str, *, allow_http: bool) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        api_key_env: str,
+        *,
+        allow_http: bool,
+        auth: Literal["bearer", "api-key"] = "bearer",
+    ) -> None:
         self.base_url, self.api_key_env = base_url.rstrip("/"), api_key_env
+        if auth not in ("bearer", "api-key"):
+            raise UserError(f"'{auth}' is not bearer or api-key", field="auth")
+        self._header = "Authorization" if auth == "bearer" else "api-key"
         try:
             url = httpx.URL(self.base_url)
         except httpx.InvalidURL:
@@ -104,8 +114,9 @@ class Server(httpx.Auth):
 
     def auth_flow(self, request: httpx.Request) -> Iterator[httpx.Request]:  # type: ignore[override]
         key = self._key()
+        request.headers.pop("Authorization", None)  # what a client library put there is no key of ours
         if key is not None:
-            request.headers["Authorization"] = f"Bearer {key}"
+            request.headers[self._header] = f"Bearer {key}" if self._header == "Authorization" else key
         yield request
 
     def clean(self, text: str) -> str:
@@ -206,7 +217,7 @@ def _refusal(reply: httpx.Response, request: Request, seconds: float, server: Se
     code, said = _error(reply, server)
     if status == 429 and code in ("insufficient_quota", "billing_hard_limit_reached"):
         raise Refused(f"the account at {server.host} has no credit left (429 {code})")
-    if status in (408, 429) or status >= 500:
+    if status in (408, 429) or status >= 500 or (status == 404 and code == "DeploymentNotFound"):
         raise Busy(f"{status} {said}".strip(), _retry_after(reply))
     if status == 400 and code in ("content_filter", "content_policy_violation"):
         return Completion(request.id, "", "content_filter", _estimate(request, ""), seconds)

@@ -6,22 +6,28 @@ environment for each request and kept nowhere. What goes over the wire is in `_w
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import tenacity
 
+from breakeven.harness import egress
 from breakeven.harness.contracts import Capabilities, Completion, ModelCard, Request
-from breakeven.harness.engines import _wire
+from breakeven.harness.deployments import FILE as HOSTING
+from breakeven.harness.deployments import Deployment, Plan, Record
+from breakeven.harness.engines import _batch, _hosted_choices, _wire
 from breakeven.harness.engines._parallel import in_parallel
 from breakeven.harness.errors import NotApplicable, UserError
-from breakeven.harness.prices import PriceBook, TokenPrice
+from breakeven.harness.hosted import Endpoint, HostedModel
+from breakeven.harness.prices import PriceBook, TokenPrice, batch_name
 from breakeven.harness.spending import SpendGuard
 
 OPENAI_URL = "https://api.openai.com/v1"
@@ -47,6 +53,12 @@ def openai(
     reasoning_tokens: int = 0,
     context: int | None = None,
     body: Mapping[str, Any] | None = None,
+    auth: Literal["bearer", "api-key"] = "bearer",
+    choices: _hosted_choices.Mode = "",
+    requests_per_minute: float | None = None,
+    batch: bool = False,
+    batch_wait: float = 60.0,
+    batch_minutes: float = 15.0,
 ) -> OpenAIEngine:
     """A model behind an OpenAI-compatible server.
 
@@ -67,10 +79,21 @@ def openai(
         context: the model's context window in tokens, where the price list does not know it.
         body: further fields of a request ({"reasoning_effort": "low"}); null leaves one out
             ({"temperature": null} for models that refuse it).
+        auth: how the key is sent: as a bearer token, or in Azure's header "api-key".
+        choices: how the server scores choices: "prompt" by the log-probabilities of a prompt (vLLM; exact,
+            and billed as a prompt for each choice), "first-token" by those of the first token of an answer
+            (OpenAI, llama.cpp, Ollama; enough for choices that begin differently), "" not at all.
+        requests_per_minute: send no more than this, before the server has to refuse.
+        batch: send all requests as one file to the provider's batch mode: within a day, at its lower price.
+        batch_wait: seconds to wait for a batch before other cells go on; `batch_minutes`: when to look again.
     """
+    if choices not in ("", "prompt", "first-token"):
+        raise UserError(f"'{choices}' is not prompt or first-token", field="choices")
+    if choices and batch:
+        raise UserError("a batch gives no scores of choices", field="choices", hint="leave one of them out")
     return OpenAIEngine(
         model,
-        server=_wire.Server(base_url or OPENAI_URL, api_key_env, allow_http=allow_http),
+        server=_wire.Server(base_url or OPENAI_URL, api_key_env, allow_http=allow_http, auth=auth),
         shape=_wire.Shape(model, base_url or OPENAI_URL, reasoning_tokens, dict(body or {})),
         concurrency=_at_least(1, concurrency, "concurrency"),
         timeout=timeout,
@@ -79,13 +102,18 @@ def openai(
         max_spend=max_spend,
         allow_unpriced=allow_unpriced,
         context=context,
+        choices=choices,
+        requests_per_minute=requests_per_minute,
+        batch=(batch_wait, batch_minutes) if batch else None,
     )
 
 
 class OpenAIEngine:
     """See `openai`. Completions come as they finish; each depends on its request alone."""
 
-    capabilities = Capabilities()
+    #: Of a tuned model that must be deployed to be asked, and the cell that asks; see `deployments.serving`.
+    deployment: Deployment | None = None
+    owner = ""
 
     def __init__(
         self,
@@ -100,13 +128,22 @@ class OpenAIEngine:
         max_spend: float | None,
         allow_unpriced: bool,
         context: int | None,
+        choices: _hosted_choices.Mode = "",
+        requests_per_minute: float | None = None,
+        batch: tuple[float, float] | None = None,
     ) -> None:
         self.model, self.concurrency = model, concurrency
+        self.capabilities = Capabilities(logprobs=bool(choices))
+        self._choices, self._pace, self._batch = choices, Pace(requests_per_minute), batch
+        self._batches_file: Path | None = None
         self.sleep: Callable[[int | float], None] | None = None  # None: wait, or until told to stop
         self._server, self._shape = server, shape
         self._retries, self._context = retries, context
         self._allow_unpriced = allow_unpriced
+        self._timeout = timeout
         self._guard, self._own_limit = SpendGuard(max_spend), max_spend
+        self._allow_hosts: tuple[str, ...] | None = None
+        self._hosting = Record(None)
         self._book: PriceBook | None = None
         self._price_as = price_as or server.price_name(model)
         self._card: ModelCard | None = None
@@ -116,8 +153,11 @@ class OpenAIEngine:
             trust_env=not server.is_loopback,  # no proxy to oneself
         )
 
-    def bill_to(self, guard: SpendGuard, prices: PriceBook, *, allow_unpriced: bool = False) -> None:
-        """Let a run share its purse and its price book. Raises what `check` raises."""
+    def bill_to(
+        self, guard: SpendGuard, prices: PriceBook, *, allow_unpriced: bool = False, asks: bool = True
+    ) -> None:
+        """Let a run share its purse and its price book. Raises what `check` raises; without a key only if it
+        `asks`."""
         if self._own_limit is not None:
             raise UserError(
                 "a run has one purse for all its models",
@@ -128,7 +168,45 @@ class OpenAIEngine:
             raise ValueError(f"a purse in {guard.currency} cannot pay prices in {prices.currency}")
         self._guard, self._book, self._card = guard, prices, None
         self._allow_unpriced = self._allow_unpriced or allow_unpriced
-        self.check()
+        if asks:
+            self.check()
+        else:
+            self._price()
+
+    def stay_within(self, hosts: Sequence[str] | None) -> None:
+        """From now on nothing is sent to other hosts. Raises UserError when this engine's is another one."""
+        self._allow_hosts = tuple(hosts) if hosts is not None else None
+        self._check_host(self._server.host, f"model '{self.model}'")
+
+    def keep_hosting(self, folder: Path) -> None:
+        """Write down in this folder what is deployed or sent as a batch, so that a crash leaves nothing
+        unnoticed."""
+        self._hosting = Record(folder / HOSTING)
+        self._batches_file = folder / _batch.FILE
+
+    def endpoint(self) -> Endpoint:
+        """This server for a hosted trainer."""
+        server = self._server
+        return Endpoint(
+            model=self.model,
+            base_url=server.base_url,
+            host=server.host,
+            api_key_env=server.api_key_env,
+            is_loopback=server.is_loopback,
+            timeout=self._timeout,
+            auth=server,
+            clean=server.clean,
+            check_key=server.check_key,
+            price_name=server.price_name,
+            price_as=self._price_as,
+            book=self._prices(),
+            guard=self._guard,
+            allow_unpriced=self._allow_unpriced,
+            check_host=self._check_host,
+        )
+
+    def _check_host(self, host: str, who: str) -> None:
+        egress.check(host, self._allow_hosts, who)
 
     def check(self) -> None:
         """Raises UserError when a request could not be sent: no key, no price. Sends nothing."""
@@ -137,21 +215,23 @@ class OpenAIEngine:
 
     def describe(self) -> ModelCard:
         if self._card is None:
-            price = self._prices().token_price(self._price_as)
-            asked = json.dumps([self._server.base_url, self._shape.fingerprint], sort_keys=True)
+            price = self._prices().token_price(self._token_name)
+            how = [self._choices] if self._choices else []
+            asked = json.dumps([self._server.base_url, self._shape.fingerprint, *how], sort_keys=True)
             self._card = ModelCard(
                 name=self.model,
                 engine="openai",
                 context=self._context or (price.context if price else None),
                 data_goes_to=self._server.host,
                 digest=hashlib.sha256(asked.encode()).hexdigest()[:16],
-                price_as=self._price_as,
+                price_as=self._token_name,
+                hosting=self.deployment.plan.hour if self.deployment is not None else "",
             )
         return self._card
 
     def plan(self, requests: Sequence[Request], concurrency: int | None = None) -> list[list[Request]]:
         """Groups in the given order; answers do not depend on them."""
-        size = concurrency or GROUP
+        size = concurrency or (_batch.MOST if self._batch is not None else GROUP)
         return [list(requests[i : i + size]) for i in range(0, len(requests), size)]
 
     def count_tokens(self, request: Request) -> int:
@@ -159,9 +239,24 @@ class OpenAIEngine:
         return _wire.estimated_input(request)
 
     def adapt(self, adapter: Path | None) -> OpenAIEngine:
-        if adapter is not None:
+        if adapter is None:
+            return self
+        if not HostedModel.is_in(adapter):
             raise NotApplicable(f"adapters cannot be applied to '{self.model}' on {self._server.host}")
-        return self
+        tuned = HostedModel.read(adapter)
+        if tuned.base_url != self._server.base_url:
+            raise UserError(
+                f"'{tuned.model}' is held by {tuned.base_url}, not by {self._server.base_url}",
+                field="base_url",
+            )
+        made = copy.copy(self)
+        made._card, made._price_as, made.model = None, tuned.price_as, tuned.model
+        if tuned.deployment is not None:
+            plan = Plan.of(tuned.deployment)
+            self._check_host(plan.host, "the deployment of a tuned model")
+            made.deployment, made.model = Deployment(plan, self._hosting, self._prices()), plan.name
+        made._shape = replace(self._shape, model=made.model)
+        return made
 
     def complete(self, requests: Sequence[Request]) -> Iterator[Completion]:
         """Answer the requests, at most `concurrency` at once.
@@ -174,14 +269,69 @@ class OpenAIEngine:
             UserError: the server refuses what it was asked, in words that say what would be right.
             ProviderError: it does not answer, after all retries.
         """
-        if any(r.choices for r in requests):
+        if not self._choices and any(r.choices for r in requests):
             raise NotApplicable(f"'{self.model}' on {self._server.host} cannot score choices")
         price = self._price()
         self._server.check_key()
-        return in_parallel(lambda r, stop: self._answer(r, price, stop), requests, self.concurrency)
+        if self.deployment is not None:
+            if not self.owner:
+                raise RuntimeError(
+                    "a deployment is asked within `deployments.serving`, which deletes it again"
+                )
+            self.deployment.ensure(self.owner)
+        if self._batch is not None:
+            return self._in_a_batch(requests, price, *self._batch)
+        return in_parallel(lambda r, stop: self._completion(r, price, stop), requests, self.concurrency)
 
-    def _answer(self, request: Request, price: TokenPrice | None, stop: threading.Event) -> Completion:
-        """One request with its retries."""
+    def _in_a_batch(
+        self, requests: Sequence[Request], price: TokenPrice | None, wait: float, minutes: float
+    ) -> Iterator[Completion]:
+        """Paid when it is sent, at its worst; what it cost less is given back when the answers come."""
+        batches = _batch.Batches(
+            self._client,
+            self._server,
+            self._shape,
+            file=self._batches_file,
+            wait=wait,
+            minutes=minutes,
+            sleep=self.sleep or time.sleep,
+        )
+        worst = sum(price.cost(_wire.worst_case(r, self._shape)) for r in requests) if price else 0.0
+        if batches.is_new(requests):
+            self._guard.settle(self._guard.reserve(worst), worst)
+        spent = 0.0
+        for completion in batches.answers(requests):
+            spent += price.cost(completion.usage) if price else 0.0
+            yield completion
+        self._guard.settle(self._guard.reserve(0.0), spent - worst)
+
+    def _completion(self, request: Request, price: TokenPrice | None, stop: threading.Event) -> Completion:
+        """The answer to one request, or its choices scored."""
+        if request.choices is None:
+            return self._answer(request, price, stop)[0]
+        if self._choices == "first-token":
+            done, data = self._answer(request, price, stop, _hosted_choices.first_token_body())
+            scores = _hosted_choices.first_token_logprobs(data, request.choices)
+            return replace(done, text="", finish_reason="choices", choice_logprobs=scores)
+        total, asked = self._answer(request, price, stop, _hosted_choices.prompt_body(request.messages, None))
+        prompt, logprobs = _hosted_choices.prompt_tokens(asked), []
+        for choice in request.choices:
+            body = _hosted_choices.prompt_body(request.messages, choice)
+            done, data = self._answer(request, price, stop, body)
+            total = replace(
+                total, usage=total.usage + done.usage, seconds=(total.seconds or 0.0) + (done.seconds or 0.0)
+            )
+            logprobs.append(_hosted_choices.answer_logprob(prompt, _hosted_choices.prompt_tokens(data)))
+        return replace(total, text="", finish_reason="choices", choice_logprobs=tuple(logprobs))
+
+    def _answer(
+        self,
+        request: Request,
+        price: TokenPrice | None,
+        stop: threading.Event,
+        fields: Mapping[str, Any] | None = None,
+    ) -> tuple[Completion, Any]:
+        """One request with its retries, `fields` laid over its body: (completion, body of the reply)."""
         worst = price.cost(_wire.worst_case(request, self._shape)) if price else 0.0
         retrying = tenacity.Retrying(
             sleep=self.sleep or tenacity.sleep_using_event(stop),
@@ -191,7 +341,7 @@ class OpenAIEngine:
             reraise=True,
         )
         try:
-            return retrying(self._attempt, request, price, worst, stop)
+            return retrying(self._attempt, request, price, worst, stop, fields or {})
         except _wire.TryAgain as error:
             reason = str(error)
         tries = "stopped" if stop.is_set() else f"{self._retries + 1} attempts"
@@ -200,28 +350,34 @@ class OpenAIEngine:
         )
 
     def _attempt(
-        self, request: Request, price: TokenPrice | None, worst: float, stop: threading.Event
-    ) -> Completion:
+        self,
+        request: Request,
+        price: TokenPrice | None,
+        worst: float,
+        stop: threading.Event,
+        fields: Mapping[str, Any],
+    ) -> tuple[Completion, Any]:
         """Send a request once. Whatever may have been billed is paid from the purse."""
+        self._pace.wait(stop)
         if stop.is_set():
             raise _wire.NotSent("stopped before it was sent")
         reservation = self._guard.reserve(worst, stop.is_set)
         spent = worst  # unless it is known to be less
         try:
             started = time.perf_counter()
-            reply = self._post(request)
+            reply = self._post(request, fields)
             seconds = time.perf_counter() - started
             completion = _wire.read(reply, request, seconds, self._server)
             spent = price.cost(completion.usage) if price else 0.0
-            return completion
+            return completion, reply.json() if fields else None
         except _wire.NotBilled:
             spent = 0.0
             raise
         finally:
             self._guard.settle(reservation, spent)
 
-    def _post(self, request: Request) -> httpx.Response:
-        url, payload = self._server.url(request), self._shape.body(request)
+    def _post(self, request: Request, fields: Mapping[str, Any]) -> httpx.Response:
+        url, payload = self._server.url(request), {**self._shape.body(request), **fields}
         try:
             return self._client.post(url, json=payload, auth=self._server)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
@@ -232,24 +388,49 @@ class OpenAIEngine:
             failure = _wire.TryAgain(f"the connection broke ({type(error).__name__})")
         raise failure  # out here, so that no traceback drags the request and its key along
 
+    @property
+    def _token_name(self) -> str:
+        """The price book's name for the tokens as they are asked for."""
+        return batch_name(self._price_as) if self._batch is not None else self._price_as
+
     def _prices(self) -> PriceBook:
         if self._book is None:
             self._book = PriceBook.load()
         return self._book
 
     def _price(self) -> TokenPrice | None:
-        price = self._prices().token_price(self._price_as)
+        price = self._prices().token_price(self._token_name)
         if price is None and not self._allow_unpriced:
             raise UserError(
                 f"nobody knows what '{self.model}' on {self._server.host} costs",
                 field="model",
-                hint=f"put '{self._price_as}' under `tokens` of a price file, set price_as to a model of the "
-                "same price, or set allow_unpriced: true and get unknown costs",
+                hint=f"put '{self._token_name}' under `tokens` of a price file, set price_as to a model of "
+                "the same price, or set allow_unpriced: true and get unknown costs",
             )
         return price
 
     def __repr__(self) -> str:
         return f"OpenAIEngine({self.model!r}, {self._server.base_url!r})"
+
+
+class Pace:
+    """At most so many requests a minute, evenly; None: as many as there are."""
+
+    def __init__(self, per_minute: float | None) -> None:
+        if per_minute is not None and per_minute <= 0:
+            raise UserError(f"should be above 0, not {per_minute:g}", field="requests_per_minute")
+        self._gap = 60.0 / per_minute if per_minute is not None else 0.0
+        self._next, self._lock = 0.0, threading.Lock()
+
+    def wait(self, stop: threading.Event) -> None:
+        """Until it is this request's turn, or `stop` is set."""
+        if not self._gap:
+            return
+        with self._lock:
+            now = time.monotonic()
+            turn = max(now, self._next)
+            self._next = turn + self._gap
+        stop.wait(turn - now)
 
 
 ProviderError = _wire.ProviderError

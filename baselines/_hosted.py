@@ -1,0 +1,144 @@
+"""The third lever where somebody else tunes: one job for all cells that ask for the same model, booked as
+billed.
+
+What is sent and how a job is followed is left to the trainer; this finds the server, and keeps the result
+as the artifact that an adapter would be.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from breakeven.baselines._tuning import pairs_digest
+from breakeven.harness.contracts import (
+    EngineSession,
+    Json,
+    ModelCard,
+    Request,
+    Services,
+    TrainingOutlook,
+    TrainingPair,
+)
+from breakeven.harness.errors import NotApplicable, UserError
+from breakeven.harness.hosted import Endpoint, HostedTrainer, HostedTraining
+from breakeven.harness.ledger import Ledger
+from breakeven.harness.registry import source_hash
+from breakeven.harness.store import digest, write_text
+
+
+def endpoint_of(engine: EngineSession, trainer: str) -> Endpoint:
+    """The server behind an engine. Raises NotApplicable when there is none."""
+    find: Any = getattr(engine.raw, "endpoint", None)
+    if find is None:
+        card = engine.describe()
+        raise NotApplicable(
+            f"the trainer '{trainer}' tunes models behind a server; {card.name} runs behind the "
+            f"{card.engine} engine"
+        )
+    endpoint: Endpoint = find()
+    return endpoint
+
+
+def tune(
+    trainer: HostedTrainer,
+    name: str,
+    pairs: Sequence[TrainingPair],
+    validation: Sequence[TrainingPair],
+    engine: EngineSession,
+    services: Services,
+) -> Path:
+    """The folder with `hosted.json` and `training.json`. Raises what `HostedTrainer.tune` raises."""
+    endpoint, card = endpoint_of(engine, name), engine.describe()
+    check_prices(trainer, endpoint)
+
+    def build(folder: Path, ledger: Ledger) -> None:
+        if not (folder / "training.json").exists():  # else a crash came after the job had ended
+            result = trainer.tune(endpoint, pairs, validation, folder, services.seed, services.progress)
+            write_text(folder / "training.json", json.dumps(asdict(result), indent=1))
+        row = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+        _book(HostedTraining(**row), card, ledger)
+
+    return services.artifacts.get(
+        "hosted", _spec(trainer, name, pairs, validation, endpoint, services.seed), build
+    )
+
+
+def foresee(
+    trainer: HostedTrainer,
+    name: str,
+    pairs: Sequence[TrainingPair],
+    validation: Sequence[TrainingPair],
+    engine: EngineSession,
+    services: Services,
+) -> TrainingOutlook:
+    """What `tune` would be billed for, counted by the engine's rule of thumb; nothing is sent."""
+    endpoint = endpoint_of(engine, name)
+    key = digest(_spec(trainer, name, pairs, validation, endpoint, services.seed))
+    answers = tuple(engine.count_tokens(Request(p.id, text=p.answer)) for p in pairs)
+    prompts = sum(engine.count_tokens(Request(p.id, p.messages)) for p in pairs)
+    tokens = round((prompts + sum(answers)) * trainer.expected_epochs(len(pairs)))
+    price = endpoint.training_price()
+    return TrainingOutlook(
+        key,
+        tokens,
+        answers,
+        exact=False,
+        billed=True,
+        money=endpoint.training_money(tokens),
+        unpriced=(*([f"training of {endpoint.price_as}"] if price is None else []), *trainer.uncounted),
+        served_as=trainer.tuned_price(endpoint),
+    )
+
+
+def check_prices(trainer: HostedTrainer, endpoint: Endpoint) -> None:
+    """Raises UserError when training, or asking what comes out of it, has no price and may not go without."""
+    if endpoint.allow_unpriced:
+        return
+    if endpoint.training_price() is None:
+        raise UserError(
+            f"nobody knows what training '{endpoint.price_as}' costs",
+            field="weights",
+            hint=f"put '{endpoint.price_as}' under `training_tokens` of a price file, or set "
+            "allow_unpriced: true "
+            "and get unknown costs",
+        )
+    tuned = trainer.tuned_price(endpoint)
+    if endpoint.book.token_price(tuned) is None:
+        raise UserError(
+            f"nobody knows what asking the tuned '{endpoint.model}' will cost",
+            field="weights.price_as",
+            hint=f"put '{tuned}' under `tokens` of a price file, or set price_as to a model of the same "
+            "price",
+        )
+
+
+def _spec(
+    trainer: HostedTrainer,
+    name: str,
+    pairs: Sequence[TrainingPair],
+    validation: Sequence[TrainingPair],
+    endpoint: Endpoint,
+    seed: int,
+) -> Mapping[str, Json]:
+    """All that decides what a provider makes; no version of a package on this machine does."""
+    return {
+        "trainer": name,
+        "source": source_hash(name),
+        "settings": dict(trainer.settings),
+        "seed": seed,
+        "model": [endpoint.base_url, endpoint.model],
+        "pairs": pairs_digest(pairs),
+        "validation": pairs_digest(validation),
+    }
+
+
+def _book(result: HostedTraining, card: ModelCard, ledger: Ledger) -> None:
+    book = partial(ledger.book, "train", model=card.name)
+    book("training_tokens", result.training_tokens, source=f"trained_tokens of job {result.job}")
+    book("seconds", result.seconds, source=f"job {result.job} at {result.host}, queue included")
+    book("flops", None, source=f"spent at {result.host}")
