@@ -20,6 +20,8 @@ BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "nf4": 0.516}
 SHORT = {"bf16": "bfloat16", "fp32": "float32", "f32": "float32", "fp16": "float16"}
 #: Parts of the names of tables and heads, which stay as they are in 4 bits.
 LOOKED_UP = ("embed", "lm_head", "wte", "wpe")
+#: Types of weights that stand for themselves; other ones are packed.
+PLAIN = ("F64", "F32", "F16", "BF16")
 #: The largest header of a weight file that is read, in bytes; the format allows 100 MB.
 LARGEST_HEADER = 100_000_000
 
@@ -75,15 +77,18 @@ def _of(name: str, model: str, settings: Mapping[str, Any]) -> Fit | None:
 
 
 def parameters(folder: Path) -> tuple[int, int] | None:
-    """(parameters of linear layers, all others) in a folder's safetensors files; None where there are none.
+    """(parameters of linear layers, all others) in a folder's safetensors files.
 
-    The token embedding and the output head count as others: they are not quantised.
+    The token embedding and the output head count as others: they are not quantised. None where there are no
+    such files, or where they hold packed weights.
     """
     linear = rest = 0
     files = sorted(folder.glob("*.safetensors"))
     try:
         for file in files:
             for key, tensor in _header(file).items():
+                if tensor["dtype"] not in PLAIN:
+                    return None
                 size = math.prod(tensor["shape"])
                 if len(tensor["shape"]) == 2 and not any(part in key for part in LOOKED_UP):
                     linear += size

@@ -66,6 +66,16 @@ def test_a_weight_file_that_is_none_says_nothing(tmp_path: Path) -> None:
     assert fitting.parameters(tmp_path) is None
 
 
+def test_of_packed_weights_nothing_is_said(tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    save_file({"layer.weight": torch.zeros((4, 4))}, tmp_path / "model.safetensors")
+    assert fitting.parameters(tmp_path) == (16, 0)
+    save_file({"layer.qweight": torch.zeros((4, 4), dtype=torch.int32)}, tmp_path / "more.safetensors")
+    assert fitting.parameters(tmp_path) is None
+
+
 def test_a_dry_run_says_whether_its_models_fit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, breakeven: Callable[..., Any]
 ) -> None:

@@ -248,6 +248,16 @@ def test_weights_that_cannot_fit_are_refused_before_they_are_read(
         local(str(folder), **EXACT).warm_up()
 
 
+def test_a_folder_that_is_quantised_itself_is_not_held_against_its_unpacked_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = LlamaConfig(**SIZES)
+    packed.quantization_config = {"quant_method": "awq", "bits": 4}
+    monkeypatch.setattr("breakeven.harness.hardware.available_memory", lambda device: 1)
+    assert _memory.weights(packed, "float16") is None
+    _memory.check_loading(packed, "float16", "cuda", "packed", tmp_path)
+
+
 def test_only_a_gpu_is_offered_four_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     needed = _memory.weights(LLAMA, "bfloat16")
     assert needed is not None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from breakeven.harness import hardware
+from breakeven.harness.engines._cache import STEP
 from breakeven.harness.errors import UserError
 
 BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
@@ -18,17 +19,18 @@ NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
 #: What else a program holds on a GPU before any tensor: the CUDA context and its libraries, in bytes.
 CUDA_CONTEXT = 0.5e9
 #: Activations of a layer that are alive together while a prompt is read, in hidden and in inner widths.
-PASSING_HIDDEN, PASSING_INNER = 6, 3
+PASSING_HIDDEN, PASSING_INNER = 4, 3
 
 
 def weights(config: Any, dtype: str) -> int | None:
-    """Bytes of the weights in memory; None where the architecture is no causal language model.
+    """Bytes of the weights in memory; None where that cannot be told.
 
+    That is so where the architecture is no causal language model, or where the folder itself is quantised.
     `dtype` "nf4" stores the linear layers in 4 bits, but not the output head; the rest is bfloat16 then.
     """
     import torch
 
-    model = meta(config)
+    model = None if getattr(config, "quantization_config", None) else meta(config)
     if model is None:
         return None
     every = sum(p.numel() for p in model.parameters())
@@ -70,7 +72,8 @@ def meta(config: Any) -> Any:
 def answering(config: Any, size: int, rows: int, prompt: int, new: int) -> int:
     """Bytes that answering a batch takes on top of the weights, at most.
 
-    Counts keys and values, one layer's activations over the prompts, and the scores of a next token.
+    Counts keys and values with the room they grow into, one layer's activations over the prompts, and the
+    scores of a next token.
 
     Args:
         size: bytes of a number as the model computes.
@@ -80,7 +83,8 @@ def answering(config: Any, size: int, rows: int, prompt: int, new: int) -> int:
     passing = PASSING_HIDDEN * width
     passing += PASSING_INNER * (getattr(text, "intermediate_size", None) or 4 * width)
     scores = text.vocab_size * (size + 4)
-    return int(rows * ((prompt + new) * cached(config, size) + prompt * passing * size + scores))
+    room = prompt + STEP * (1 + new // STEP)
+    return int(rows * (room * cached(config, size) + prompt * passing * size + scores))
 
 
 def cached(config: Any, size: int) -> int:
