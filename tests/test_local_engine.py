@@ -21,7 +21,7 @@ from transformers import (
 
 from breakeven.harness import hardware
 from breakeven.harness.contracts import Completion, Request
-from breakeven.harness.engines import _choices, _weights
+from breakeven.harness.engines import _choices, _decoding, _weights
 from breakeven.harness.engines.local import LocalEngine, local
 from breakeven.harness.errors import OutOfMemory, UserError
 
@@ -190,6 +190,13 @@ def test_the_seconds_of_a_batch_are_shared_among_its_requests(engine: LocalEngin
     shares = [c.seconds for c in engine.complete([ask(f"r{n}", max_tokens=5 + 5 * n) for n in range(4)])]
     wall = time.perf_counter() - start
     assert 0.5 * wall < sum(shares) <= wall
+
+
+def test_of_tokens_that_are_equally_likely_the_first_is_taken() -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(20, 3000).round().bfloat16()  # many ties, as bfloat16 has them
+    first = [int((row == row.max()).nonzero()[0]) for row in logits]
+    assert _decoding._choose(logits, [None] * len(logits)) == first == logits.argmax(-1).tolist()
 
 
 def test_a_sample_depends_on_its_seed_and_not_on_its_neighbours(engine: LocalEngine) -> None:

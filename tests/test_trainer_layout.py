@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import torch
 import trainer_tiny as tiny
-from transformers import MistralConfig, MistralForCausalLM
+from transformers import AttentionInterface, MistralConfig, MistralForCausalLM
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from breakeven.baselines.trainers import _layout
+from breakeven.baselines.trainers import _blocks
 from breakeven.baselines.trainers._examples import Batch, Tokens
-from breakeven.baselines.trainers._layout import Costs, in_one_row, in_rows, is_one_row, shared, size
+from breakeven.baselines.trainers._layout import Costs, Layout, in_one_row, in_rows, is_one_row, shared, size
 from breakeven.baselines.trainers._model import Forward, adapted, costs_of
 from breakeven.baselines.trainers._settings import Settings
 
@@ -62,9 +63,18 @@ def test_what_prompts_begin_with_stands_once_and_nothing_is_padded() -> None:
     begins = shared(ALIKE)
     assert begins == len("name the fruit: ")
     found = in_one_row(ALIKE)
-    assert found.ids.shape == (1, begins + sum(len(e) - begins for e in ALIKE))
+    assert found.ids.shape == (1, begins + sum(len(e) - 1 - begins for e in ALIKE))
     assert found.real.all()
     assert in_rows(ALIKE, tiny.END).ids.numel() > found.ids.numel()
+
+
+@pytest.mark.parametrize("laid_out", [in_rows(ALIKE, tiny.END), in_one_row(ALIKE)], ids=["rows", "one row"])
+def test_every_token_read_is_needed_to_predict_the_next(laid_out: Layout) -> None:
+    predicting = laid_out.ids[laid_out.predicts].tolist()
+    assert predicting == [
+        token for e in ALIKE for token in (*e.prompt, *e.answer)[len(e.prompt) - 1 : len(e) - 1]
+    ]
+    assert laid_out.labels.tolist() == [token for e in ALIKE for token in e.answer]
 
 
 def test_each_prompt_keeps_the_token_that_predicts_its_answer() -> None:
@@ -73,22 +83,22 @@ def test_each_prompt_keeps_the_token_that_predicts_its_answer() -> None:
     assert shared(batch(("short", "a"), ("short but longer", "b"))) == len("short") - 1
 
 
-def test_examples_in_one_row_see_nothing_of_each_other() -> None:
-    found = in_one_row(APART)
-    assert found.sees is not None
-    sees, begins = found.sees[0, 0], shared(APART)
-    first = len(APART[0]) - begins
-    assert not sees[begins + first :, begins : begins + first].any()
-    assert not sees[begins : begins + first, begins + first :].any()
-    assert sees.diagonal().all()
-    assert not sees.triu(1).any()
+def test_blocks_say_which_token_is_whose() -> None:
+    found = in_one_row(ALIKE).blocks
+    assert found is not None
+    begins, lengths = shared(ALIKE), [len(example) - 1 - shared(ALIKE) for example in ALIKE]
+    assert (found.begins, found.examples, found.width) == (begins, len(ALIKE), max(lengths))
+    own = found.own.view(found.examples, found.width)
+    for row, (length, start) in enumerate(zip(lengths, _starts(ALIKE), strict=True)):
+        assert own[row, :length].tolist() == list(range(start, start + length))
+    assert found.own[found.rows].tolist() == list(range(begins, begins + sum(lengths)))
 
 
 def test_positions_are_those_of_the_example_alone() -> None:
     found = in_one_row(ALIKE)
     assert found.places is not None
     for example, start in zip(ALIKE, _starts(ALIKE), strict=True):
-        begins, own = shared(ALIKE), len(example) - shared(ALIKE)
+        begins, own = shared(ALIKE), len(example) - 1 - shared(ALIKE)
         assert found.places[0, start : start + own].tolist() == list(range(begins, begins + own))
 
 
@@ -96,7 +106,7 @@ def _starts(part: Batch) -> Sequence[int]:
     begins, at, found = shared(part), shared(part), []
     for example in part:
         found.append(at)
-        at += len(example) - begins
+        at += len(example) - 1 - begins
     return found
 
 
@@ -104,11 +114,11 @@ def test_the_layout_that_computes_less_is_taken() -> None:
     model = Costs.of(106_000_000, 576, 30, one_row=True)  # SmolLM2-135M
     beginning = tuple(range(40))
     short = tuple(Tokens((*beginning, 50 + i), (1, 2, 3)) for i in range(8))
-    long = tuple(Tokens((*beginning, *range(100 + i, 600 + i)), (1, 2, 3)) for i in range(4))
     assert is_one_row(short, model)
-    assert not is_one_row(long, model)
-    assert size(short, model) == (40 + 8 * 4, (40 + 8 * 4) ** 2)
-    assert size(long, model) == (4 * 543, 4 * 543**2)
+    assert size(short, model) == (40 + 8 * 3, 8 * 3 * (40 + 3) + 40**2)
+    alone = tuple(Tokens((50 + i, 2), (1, 2, 3)) for i in range(8))  # nothing in common, nothing padded
+    assert not is_one_row(alone, model)
+    assert size(alone, model) == (8 * 4, 8 * 4**2)
 
 
 def test_a_model_that_forgets_what_it_read_long_ago_gets_rows_of_their_own() -> None:
@@ -125,14 +135,19 @@ def test_a_model_that_forgets_what_it_read_long_ago_gets_rows_of_their_own() -> 
     assert costs_of(tiny.model()).one_row
 
 
-def test_a_model_that_does_not_take_a_mask_of_its_own_gets_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    given, real = tiny.tunable(), _layout.in_one_row
-
-    def crossed(part: Batch) -> Any:
-        found = real(part)
-        assert found.sees is not None
-        return _layout.Layout(found.ids, found.real, found.predicts, found.labels, found.places, None)
-
-    monkeypatch.setattr("breakeven.baselines.trainers._model.in_one_row", crossed)
+def test_a_model_that_does_not_pass_blocks_on_gets_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = tiny.tunable()
+    monkeypatch.setitem(AttentionInterface._global_mapping, _blocks.NAME, _deaf)
     with adapted(given, Settings(rank=4), seed=0) as model:
         assert not Forward(model, given, Settings(rank=4)).costs.one_row
+
+
+def _deaf(*given: Any, blocks: object = None, **more: Any) -> Any:
+    return sdpa_attention_forward(*given, **more)
+
+
+def test_the_model_is_left_with_the_attention_it_had() -> None:
+    given = tiny.tunable()
+    with adapted(given, Settings(rank=4), seed=0):
+        assert given.model.config._attn_implementation == _blocks.NAME
+    assert given.model.config._attn_implementation == "sdpa"

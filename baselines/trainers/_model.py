@@ -21,7 +21,9 @@ from safetensors.torch import save
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from breakeven.baselines._tuning import pairs_digest, weight_makers
+from breakeven.baselines.trainers import _blocks
 from breakeven.baselines.trainers._examples import Batch, Tokens
+from breakeven.baselines.trainers._fused import fused
 from breakeven.baselines.trainers._layout import Costs, Layout, in_one_row, in_rows, is_one_row
 from breakeven.baselines.trainers._settings import Settings
 from breakeven.harness import attention, store
@@ -66,7 +68,11 @@ def adapted(tunable: Tunable, settings: Settings, seed: int) -> Iterator[Any]:
             if settings.gradient_checkpointing:
                 _switch_checkpointing(base, True)
             # Autocast picks the type of every product, so PEFT need not copy the inputs to float32 first.
-            with disable_input_dtype_casting(model, active=_half_precision(tunable, settings)):
+            with (
+                disable_input_dtype_casting(model, active=_half_precision(tunable, settings)),
+                fused(model),
+                _attending(base),
+            ):
                 yield model.train()
         finally:
             if settings.gradient_checkpointing:
@@ -114,12 +120,13 @@ class Forward:
         more: dict[str, Any] = {"logits_to_keep": wanted} if self.answers_only else {}
         if layout.places is not None:
             more["position_ids"] = layout.places.to(self.device)
-        mask = layout.real if layout.sees is None else layout.sees
+        if layout.blocks is not None:
+            more["blocks"] = layout.blocks.to(self.device)
         half = torch.autocast(self.device.type, torch.bfloat16, enabled=self.half)
         with self._attention(layout.ids.shape[1]), half:
             logits: torch.Tensor = self.model(
                 input_ids=layout.ids.to(self.device),
-                attention_mask=mask.to(self.device),
+                attention_mask=layout.real.to(self.device),
                 use_cache=False,
                 **more,
             ).logits
@@ -147,9 +154,13 @@ class Forward:
 
     def _takes_one_row(self) -> bool:
         """Whether the model gives the same logits for examples in one row, tried on a few tokens."""
+        row = in_one_row(TRIAL)
         try:
             with self._trying():
-                return _alike(self._logits(in_one_row(TRIAL)), self._logits(in_rows(TRIAL, self.pad_id)))
+                same = _alike(self._logits(row), self._logits(in_rows(TRIAL, self.pad_id)))
+            with torch.no_grad():
+                self._logits(row)  # some things, dropout in attention for one, are there in training only
+            return same
         except (TypeError, IndexError, ValueError, RuntimeError):
             return False
 
@@ -178,7 +189,7 @@ def costs_of(base: Any) -> Costs:
         inner,
         getattr(text, "hidden_size", 1),
         getattr(text, "num_hidden_layers", 1),
-        one_row=attention.is_full(base.config),
+        one_row=attention.is_full(base.config) and base.config._attn_implementation in ("sdpa", _blocks.NAME),
     )
 
 
@@ -235,6 +246,19 @@ def _half_precision(tunable: Tunable, settings: Settings) -> bool:
             hint="Set the engine's dtype to float32",
         )
     return False
+
+
+@contextmanager
+def _attending(base: Any) -> Iterator[None]:
+    """Within, a model with torch's attention takes `blocks`; one with another attention is left alone."""
+    before = base.config._attn_implementation
+    if before == "sdpa":
+        base.set_attn_implementation(_blocks.NAME)
+    try:
+        yield
+    finally:
+        if before == "sdpa":
+            base.set_attn_implementation(before)
 
 
 def _switch_checkpointing(base: Any, on: bool) -> None:

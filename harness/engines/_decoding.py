@@ -145,7 +145,7 @@ def _choose(logits: Any, rows: Sequence[Row | None]) -> list[int]:
     """The next token of each row: the likeliest at temperature 0, else drawn with the row's own stream."""
     import torch
 
-    chosen: list[int] = logits.argmax(-1).tolist()
+    chosen: list[int] = logits.max(-1).indices.tolist()  # in bfloat16 several times as fast as argmax
     for i, row in enumerate(rows):
         if row is not None and row.request.temperature > 0:
             chances = torch.softmax(logits[i].float().cpu() / row.request.temperature, -1)
