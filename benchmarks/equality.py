@@ -123,10 +123,14 @@ class Plain:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
+        from breakeven.harness._quiet import quiet
+
         folder = models.resolve(MODEL)
         self._torch: Any = torch
-        self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, padding_side="left")
-        self._model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
+        with quiet():
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, padding_side="left")
+            loaded = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
+        self._model: Any = loaded.eval()
         torch.set_num_threads(hardware.physical_cores())
 
     def prompt(self, request: Request) -> str:

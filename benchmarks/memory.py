@@ -104,7 +104,7 @@ PASSES = {
 
 
 def trained(name: str, config: Any, dtype: str, settings: Settings, part: Batch, how: str) -> Line:
-    """A pass forward and back: the adapter's gradients and all that is kept, at the most."""
+    """A pass forward and back, at the most; the adapter and its gradients are there before."""
     model = zeros(config, getattr(torch, dtype))
     costs = costs_of(model)
     given = Tunable(model, lambda *_: ([], []), 0, END, 8192, "cpu", ModelCard("m", "bench", parameters=1))
@@ -112,16 +112,14 @@ def trained(name: str, config: Any, dtype: str, settings: Settings, part: Batch,
         forward = Forward(wrapped, given, settings)
         forward.costs = costs
         number = sum(p.numel() for p in wrapped.parameters() if p.requires_grad)
+        forward.loss(part).backward()  # type: ignore[no-untyped-call]
         gc.collect()
         with LiveBytes() as live:
             forward.loss(part).backward()  # type: ignore[no-untyped-call]
     found = training.held(config, dtype, settings, part, costs, number)
     assert found is not None
-    gradients = 4 * number
-    tokens = size(part, costs)[0]
-    return Line(
-        name, f"train {tokens} tokens, {how}, {dtype}", live.peak, found.kept + found.scores + gradients
-    )
+    said = f"train {size(part, costs)[0]} tokens, {how}, {dtype}"
+    return Line(name, said, live.peak, found.kept + found.scores)
 
 
 def answered(name: str, config: Any, dtype: str, rows: int, prompt: int, new: int) -> Line:

@@ -59,12 +59,13 @@ def of_models(entries: Mapping[str, Any], names: Iterable[str | None]) -> Iterat
     for name in dict.fromkeys(n for n in names if n is not None):
         entry = entries[name]
         if entry.engine == "local" and models.is_cached(entry.model):
-            found = _of(name, entry.model, entry.settings)
+            found = of_model(name, entry.model, entry.settings)
             if found is not None:
                 yield found
 
 
-def _of(name: str, model: str, settings: Mapping[str, Any]) -> Fit | None:
+def of_model(name: str, model: str, settings: Mapping[str, Any]) -> Fit | None:
+    """A model whose files are here, with the engine's settings; None where its size cannot be told."""
     counted = parameters(models.resolve(model))
     if counted is None:
         return None

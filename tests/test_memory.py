@@ -56,12 +56,13 @@ def made(config: Any, dtype: torch.dtype = torch.float32) -> Any:
 
 
 def counted(model: Any, settings: Settings, part: Batch) -> tuple[int, int]:
-    """(bytes kept for the backward half, most bytes alive in the pass with its adapter's gradients)."""
+    """(bytes kept for the backward half, most bytes alive in a pass that adds to gradients there before)."""
     given = Tunable(model, lambda *_: ([], []), 0, END, 2048, "cpu", ModelCard("m", "e", parameters=1))
     with adapted(given, settings, 0) as wrapped:
         forward = Forward(wrapped, given, settings)
         forward.costs = costs_of(model)
         kept = training.kept_bytes(forward, part)
+        forward.loss(part).backward()  # type: ignore[no-untyped-call]
         gc.collect()
         with LiveBytes() as live:
             forward.loss(part).backward()  # type: ignore[no-untyped-call]
@@ -110,8 +111,7 @@ def test_the_peak_of_a_pass_is_within_what_is_allowed(settings: Settings, dtype:
     model = made(LLAMA, dtype)
     _, peak = counted(model, settings, ROWS)
     found = foretold(model, settings, ROWS)
-    gradients = 4 * trained(model, settings)  # the parameters and moments are there before the pass
-    assert found.kept + found.scores + gradients == pytest.approx(peak, rel=ALLOWED)
+    assert found.kept + found.scores == pytest.approx(peak, rel=ALLOWED)
 
 
 def test_an_adapter_counts_with_its_gradients_and_moments() -> None:
@@ -165,8 +165,7 @@ def test_what_the_default_model_keeps_is_foretold() -> None:
     kept, peak = counted(model, Settings(), part)
     found = foretold(model, Settings(), part)
     assert found.kept == pytest.approx(kept, rel=0.03)
-    gradients = 4 * trained(model, Settings())
-    assert found.kept + found.scores + gradients == pytest.approx(peak, rel=ALLOWED)
+    assert found.kept + found.scores == pytest.approx(peak, rel=ALLOWED)
 
 
 # --- weights -------------------------------------------------------------------------------------

@@ -8,16 +8,18 @@ varied one by one. So they follow the trainer, whatever it learns to keep or to 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
+from breakeven.baselines.trainers._blocks import PLAIN
 from breakeven.baselines.trainers._examples import Batch, Tokens
 from breakeven.baselines.trainers._layout import Costs, is_one_row, shared
 from breakeven.baselines.trainers._layout import size as layout_size
-from breakeven.baselines.trainers._model import Forward, adapted
+from breakeven.baselines.trainers._model import PLAIN_ATTENTION, Forward, adapted
 from breakeven.baselines.trainers._settings import Settings
 from breakeven.harness.contracts import ModelCard, Tunable
 
@@ -123,16 +125,28 @@ def _known(
 ) -> tuple[Rates | None, int]:
     """(rates, tokens they were counted on): counted once for passes that are laid out alike.
 
-    Those are rows of about one width (the same power of two), or one row of about that many tokens.
+    Those are in rows, or in one row, with about as many pairs in attention for each token (within a fifth).
     """
     fitting = _fitting(part)
-    width = layout_size(fitting, costs)[0] if is_one_row(part, costs) else max(map(len, fitting))
-    alike = is_one_row(part, costs), (width - 1).bit_length()
-    key = config.to_json_string(), dtype, repr(settings.what_matters()), alike
+    tokens, pairs = layout_size(fitting, costs)
+    key = (
+        config.to_json_string(),
+        dtype,
+        repr(settings.what_matters()),
+        is_one_row(fitting, costs),
+        _is_plain(fitting, costs),
+        round(4 * math.log2(pairs / tokens)),
+    )
     if key not in _counts:
-        found = Rates.counted(config, dtype, settings, fitting, costs)
-        _counts[key] = found, layout_size(fitting, costs)[0]
+        _counts[key] = Rates.counted(config, dtype, settings, fitting, costs), tokens
     return _counts[key]
+
+
+def _is_plain(part: Batch, costs: Costs) -> bool:
+    """Whether a CPU computes attention by plain products, which keep a number for each pair of tokens."""
+    if is_one_row(part, costs):
+        return max(map(len, part)) - 1 <= PLAIN
+    return max(map(len, part)) - 1 <= PLAIN_ATTENTION
 
 
 def kept_bytes(forward: Forward, part: Batch) -> int:
