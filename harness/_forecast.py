@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from breakeven.harness import _probes, costs, store
+from breakeven.harness import _probes, costs, hardware, store
 from breakeven.harness._foresee import Foreseen, Kind
 from breakeven.harness._probes import Answers, Batch, Speeds, TrainingSpeeds
 from breakeven.harness.contracts import (
@@ -43,13 +43,17 @@ ADAM = 4 * 4
 
 @dataclass(frozen=True)
 class Measured:
-    """A model's speeds here (None for one that is served elsewhere), and what it answered by kind."""
+    """A model's speeds here (None for one that is served elsewhere), and what it answered by kind.
+
+    `resting_bytes` are held once it is loaded, `room_bytes` can be held in all.
+    """
 
     card: ModelCard
     speeds: Speeds | None = None
     training: TrainingSpeeds | None = None
     answers: Mapping[Kind, Answers] = field(default_factory=dict)
     resting_bytes: int | None = None
+    room_bytes: int | None = None
 
 
 def loaded(engine: Engine, say: Callable[[str], None]) -> float:
@@ -74,13 +78,14 @@ def tried(
     answers, more = asked(engine, first, cells, seconds - share, say)
     speeds, tuned = Speeds.fitted([*batches, *more]), None
     resting = resting_bytes(card)
+    room = hardware.available_memory(card.device) + resting if resting is not None else None
     samples = sampled(trainings, share, folder, say)
     if samples:
         tuned = TrainingSpeeds.fitted(samples)
         adapter = folder / next(iter(samples))
         if engine.capabilities.adapters:
             speeds = _probes.with_adapter(speeds, engine, adapter, bench)
-    return Measured(card, speeds, tuned, answers, resting)
+    return Measured(card, speeds, tuned, answers, resting, room)
 
 
 def heard(engine: Engine, cells: Sequence[Foreseen], say: Callable[[str], None]) -> Measured:
@@ -356,22 +361,29 @@ class _Expected:
 def _peak(cell: Foreseen, engine: Engine, found: Measured) -> int | None:
     """Bytes held at most: what rests, the longest batch, and training.
 
-    Serving by the engine's own formula; training by AdamW's four float32 values a parameter, and the
-    activations of a padded token as the tried steps held them. Both count: memory of one is not returned
-    before the other. What an allocator keeps beyond that, of blocks of other sizes, is left out.
+    Serving by the engine's own formula; training as the trainer foresees it, else by AdamW's four float32
+    values a parameter and the activations of a padded token as the tried steps held them. Both count: memory
+    of one is not returned before the other. What an allocator keeps beyond that, of blocks of other sizes,
+    is left out.
     """
     resting = found.resting_bytes
     if resting is None:
         return None
     weigh: Any = getattr(engine, "batch_bytes", None)
     serving = max(weigh(b) for b in engine.plan(list(cell.requests))) if weigh is not None else 0
-    training, held = cell.training, 0
-    if training is not None:
-        per_token = found.training.bytes_per_token if found.training is not None else None
-        if per_token is None or training.trainable_parameters is None:
-            return None
-        held = round(training.pass_tokens * per_token) + training.trainable_parameters * ADAM
-    return resting + serving + held
+    held = _held(cell.training, found) if cell.training is not None else 0
+    return None if held is None else resting + serving + held
+
+
+def _held(training: TrainingOutlook, found: Measured) -> int | None:
+    """Bytes of training on top of the model."""
+    foreseen = training.held_bytes() if training.held_bytes is not None else None
+    if foreseen is not None:
+        return foreseen
+    per_token = found.training.bytes_per_token if found.training is not None else None
+    if per_token is None or training.trainable_parameters is None:
+        return None
+    return round(training.pass_tokens * per_token) + training.trainable_parameters * ADAM
 
 
 def journal_line(folder: Path) -> float:

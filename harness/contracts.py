@@ -647,6 +647,8 @@ class TrainingOutlook:
         answer_lengths: tokens of each training answer without its end token: what a tuned model will write.
         work: its optimizer steps, and `validating` the passes over validation examples; None where unknown.
         pass_tokens: padded tokens of the largest pass.
+        held_bytes: -> bytes held on top of the base weights in the largest pass, from the architecture alone;
+            None where the trainer cannot say, and then those of `sample` count.
         sample: (folder, seconds) -> a few real steps, about so many seconds of them.
         billed: somebody else trains, for `money`, None where that has no price; `unpriced` names what is not
             counted. What comes out is then asked at the price of `served_as`.
@@ -660,6 +662,7 @@ class TrainingOutlook:
     validating: Steps | None = None
     pass_tokens: int = 0
     trainable_parameters: int | None = None
+    held_bytes: Callable[[], int | None] | None = None
     sample: Callable[[Path, float], TrainingSample] | None = None
     billed: bool = False
     money: float | None = 0.0

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -299,7 +299,7 @@ def _estimate(
         starting_seconds=starting,
         loading_seconds=sum(loading.values()) + sum(world.loading),
         probing_seconds=time.time() - began - starting,
-        notes=_notes(made_cells, suite),
+        notes=(*_notes(made_cells, suite), *_too_large(made_cells, found)),
         versions=hardware.versions(),
     )
     return replace(made, savings=savings(made, suite))
@@ -346,6 +346,28 @@ def _notes(cells: Sequence[CellEstimate], suite: Suite) -> tuple[str, ...]:
     if unpriced := {name for c in running for name in c.unpriced}:
         notes.append(f"no price for {_listed(unpriced)}")
     return tuple(notes)
+
+
+def _too_large(cells: Sequence[CellEstimate], found: Mapping[str, Measured]) -> Iterator[str]:
+    """What would need more memory than there is, a sentence for each model."""
+    for model, measured in found.items():
+        room = measured.room_bytes
+        if room is None:
+            continue
+        large = [c for c in cells if c.model == model and (c.peak_bytes or 0) > room]
+        if not large:
+            continue
+        on_gpu = measured.card.device.startswith("cuda")
+        then = "it is halved until it fits" if on_gpu else "the system would stop the run"
+        trains = any(c.training_key for c in large)
+        lower = (
+            "weights.tokens_per_pass, or weights.gradient_checkpointing: true" if trains else "batch_tokens"
+        )
+        yield (
+            f"does not fit: {_listed({c.strategy for c in large})} would hold up to "
+            f"{max(c.peak_bytes or 0 for c in large) / 1e9:.1f} GB with {model}, and there is room for "
+            f"{room / 1e9:.1f} GB: {then}; set a lower {lower}"
+        )
 
 
 def _by_reason(cells: Sequence[CellEstimate]) -> dict[str, list[str]]:

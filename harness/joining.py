@@ -178,15 +178,26 @@ def _timing(found: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     ones = [t["batch_of_one"] for t in found if "batch_of_one" in t]
     if ones:
         seconds = [s for one in ones for s in one["seconds"]]
-        result["batch_of_one"] = {**ones[0], "n": len(seconds), "seconds": seconds}
+        kept = {key: value for key, value in ones[0].items() if key != "equal"}
+        result["batch_of_one"] = {**kept, "n": len(seconds), "seconds": seconds, **_equal(ones)}
     passes = [t["concurrent"] for t in found if "concurrent" in t]
     if passes:
         highest = max(p["concurrency"] for p in passes)
         passes = [p for p in passes if p["concurrency"] == highest]
         asked = sum(p["n"] for p in passes)
         spent = sum(p["n"] * p["seconds_per_request"] for p in passes)
-        result["concurrent"] = {"concurrency": highest, "n": asked, "seconds_per_request": spent / asked}
+        result["concurrent"] = {
+            "concurrency": highest,
+            "n": asked,
+            "seconds_per_request": spent / asked,
+            **_equal(passes),
+        }
     return result
+
+
+def _equal(passes: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Texts that came out the same in all passes; nothing as soon as one did not count them."""
+    return {"equal": sum(p["equal"] for p in passes)} if all("equal" in p for p in passes) else {}
 
 
 def _training(parts: Sequence[CellResult]) -> Mapping[str, Any] | None:

@@ -307,7 +307,8 @@ class Cell:
         """Latency from one request at a time; priced seconds also at the stated concurrency.
 
         An API is not asked again: its latencies are those of the requests already made. So are those of
-        answers that were given elsewhere.
+        answers that were given elsewhere. What a language model says on the way is compared with what it
+        said in the run's own batches: `equal` counts the texts that are the same.
         """
         if (self.folder / "timing.json").exists():
             return
@@ -315,8 +316,8 @@ class Cell:
         inputs = _inputs(take(self.task.test, timing.examples))
         engine = self._engine()
         hosted = engine is not None and engine.describe().data_goes_to != "this machine"
+        rows = store.read_rows(self.folder / "predictions.jsonl")
         if hosted or getattr(strategy, "timed_elsewhere", False):
-            rows = store.read_rows(self.folder / "predictions.jsonl")
             seconds = [r["seconds"] for r in rows if r.get("seconds") is not None]
             own = {"n": len(seconds), "seconds": seconds, "note": "latencies of the run's own requests"}
             store.write_json(self.folder / "timing.json", {"batch_of_one": own})
@@ -327,18 +328,24 @@ class Cell:
         one = self._load(strategy, self._services(Ledger(), "serve", None, concurrency=1, timed=True))
         list(one.predict(inputs[:1]))  # warm caches, as a server is warm
         seconds = []
+        alone: dict[str, str] = {}
         for i, x in enumerate(inputs):
-            seconds.append(_seconds(one, [x]))
+            took, said = _timed(one, [x])
+            seconds.append(took)
+            alone |= said
             self.runner.display.progress("timing", i + 1, len(inputs) + 1, 0)
-        result["batch_of_one"] = {"n": len(seconds), "seconds": seconds}
+        batched = {r["id"]: r["output"] for r in rows if r["id"] in alone} if engine is not None else None
+        result["batch_of_one"] = {"n": len(seconds), "seconds": seconds, **_equal(alone, batched)}
         many = min(timing.concurrency, len(inputs))
         if many > 1:
             services = self._services(Ledger(), "serve", None, concurrency=many, timed=True)
             several = self._load(strategy, services)
+            took, said = _timed(several, inputs[:many])
             result["concurrent"] = {
                 "concurrency": many,
                 "n": many,
-                "seconds_per_request": _seconds(several, inputs[:many]) / many,
+                "seconds_per_request": took / many,
+                **_equal(said, alone if engine is not None else None),
             }
         store.write_json(self.folder / "timing.json", result)
 
@@ -491,11 +498,16 @@ def _inputs(examples: Sequence[Example]) -> list[Input]:
     return [Input(e.id, e.input) for e in examples]
 
 
-def _seconds(predictor: Predictor, inputs: Sequence[Any]) -> float:
+def _timed(predictor: Predictor, inputs: Sequence[Any]) -> tuple[float, dict[str, str]]:
+    """(seconds, outputs by id)."""
     start = time.perf_counter()
-    for _ in predictor.predict(inputs):
-        pass
-    return time.perf_counter() - start
+    said = {p.id: p.output for p in predictor.predict(inputs)}
+    return time.perf_counter() - start, said
+
+
+def _equal(said: Mapping[str, str], before: Mapping[str, str] | None) -> dict[str, int]:
+    """How many outputs are the same text as before; nothing where no language model was asked."""
+    return {} if before is None else {"equal": sum(before[id] == text for id, text in said.items())}
 
 
 def _spec_json(spec: CellSpec) -> dict[str, Any]:

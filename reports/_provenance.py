@@ -170,9 +170,24 @@ def _setting(value: Any) -> str:
 
 
 def models(results: Results) -> list[tuple[str, Facts]]:
-    """The card of every model; what a card leaves open is unknown."""
+    """The card of every model, and how often it said the same again; what a card leaves open is unknown."""
     cards = results.info.get("models") or {}
-    return [(f.clean(str(name)), tuple(_card(card))) for name, card in cards.items()]
+    return [
+        (f.clean(str(name)), (*_card(card), *_said_again(results, str(name)))) for name, card in cards.items()
+    ]
+
+
+def _said_again(results: Results, model: str) -> Iterator[tuple[str, str]]:
+    """How many texts did not depend on the batch they were written in, as far as the timing passes tell."""
+    cells = [c for c in results.cells.values() if c.model == model and c.state == DONE]
+    for key, name, between in (
+        ("batch_of_one", "asked one by one", "the batch-of-one pass and the batched pass"),
+        ("concurrent", "asked together", "the pass of several at once and the batch-of-one pass"),
+    ):
+        counted = [p for c in cells if "equal" in (p := (c.timing or {}).get(key) or {})]
+        if counted:
+            equal, texts = sum(p["equal"] for p in counted), sum(p["n"] for p in counted)
+            yield name, f"{equal:,} of {f.plural(texts, 'text')} equal between {between}"
 
 
 def _card(card: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -225,8 +225,10 @@ def _write_results(
     _json(folder / "scores.json", {m: sum(p["score"][m] for p in predictions) / len(rows) for m in metrics})
     _json(folder / "ledger.json", _ledger(plan, predictions))
     seconds = [plan.seconds * (0.9 + 0.05 * k) for k in range(8)]
-    batch = {"n": 8, "seconds": seconds, "p50": seconds[4], "p95": seconds[7]}
-    concurrent = {"concurrency": 8, "n": 8, "seconds_per_request": plan.seconds / 3}
+    batch: dict[str, Any] = {"n": 8, "seconds": seconds, "p50": seconds[4], "p95": seconds[7]}
+    concurrent: dict[str, Any] = {"concurrency": 8, "n": 8, "seconds_per_request": plan.seconds / 3}
+    if plan.tokens[0]:
+        batch["equal"], concurrent["equal"] = 7, 6
     _json(folder / "timing.json", {"batch_of_one": batch, "concurrent": concurrent})
     if plan.training:
         _json(folder / "training.json", _training(rng))

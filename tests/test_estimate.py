@@ -162,6 +162,34 @@ def test_the_seconds_of_a_resumed_run_are_not_compared(
     assert predicted_against_actual(foreseen, results.load(folder))[-1].seconds[1] is None
 
 
+def test_training_memory_is_foretold_by_the_trainer_itself(model: Path) -> None:
+    foreseen = outlook(batch_size=4)
+    assert foreseen.held_bytes is not None
+    held = foreseen.held_bytes()
+    assert held is not None
+    assert foreseen.trainable_parameters is not None
+    assert held > 16 * foreseen.trainable_parameters
+    more = outlook(batch_size=24).held_bytes
+    assert more is not None
+    assert (more() or 0) > held
+
+
+def test_what_would_not_fit_is_said_with_what_would_help() -> None:
+    from breakeven.harness.contracts import ModelCard
+    from breakeven.harness.estimate import _too_large
+
+    here = _forecast.Measured(ModelCard("m", "local", device="cpu"), room_bytes=5_000_000_000)
+    lora = cell("lora", 0, key="x", peak_bytes=9_000_000_000)
+    (said,) = _too_large([cell("zero-shot"), lora], {"default": here})
+    assert "lora would hold up to 9.0 GB" in said
+    assert "room for 5.0 GB" in said
+    assert "tokens_per_pass" in said
+    assert "stop the run" in said
+    (said,) = _too_large([cell("long", peak_bytes=6_000_000_000)], {"default": here})
+    assert said.endswith("set a lower batch_tokens")
+    assert list(_too_large([cell("zero-shot")], {"default": here})) == []
+
+
 def test_nothing_is_compared_with_a_run_of_other_cells(both: tuple[Estimate, results.Results]) -> None:
     foreseen, run = both
     assert predicted_against_actual(foreseen, replace(run, cells={})) == ()

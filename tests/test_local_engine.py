@@ -19,6 +19,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from breakeven.harness import hardware
 from breakeven.harness.contracts import Completion, Request
 from breakeven.harness.engines import _choices, _decoding, _weights
 from breakeven.harness.engines.local import LocalEngine, local
@@ -109,6 +110,35 @@ def test_a_batch_answers_as_each_request_would_alone(folders: dict[str, Path], s
     requests = [ask(f"r{n}", WORDS[: 3 + 11 * n], max_tokens=4 + 9 * n) for n in range(6)]
     together = answers(engine, *requests)
     assert {r.id: together[r.id].text for r in requests} == {r.id: text(engine, r) for r in requests}
+
+
+def test_finished_rows_leave_the_batch(engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine.warm_up()
+    rows: list[int] = []
+    forward = engine._shared.base.forward
+
+    def counting(**inputs: Any) -> Any:
+        rows.append(len(inputs["input_ids"]))
+        return forward(**inputs)
+
+    monkeypatch.setattr(engine._shared.base, "forward", counting)
+    requests = [ask(f"r{n}", WORDS[5 * n :], max_tokens=most) for n, most in enumerate((3, 3, 9, 20))]
+    found = answers(engine, *requests).values()
+    wanted = [c.usage.output_tokens + (c.finish_reason == "stop") for c in found]
+    assert len(set(wanted)) > 2
+    assert rows == [sum(passes > step for passes in wanted) for step in range(max(wanted))]
+
+
+def test_the_physical_cores_compute(folders: dict[str, Path]) -> None:
+    before = torch.get_num_threads()
+    _weights.release()
+    try:
+        engine = local(str(folders["llama"]), dtype="float32", device="cpu")
+        engine.warm_up()
+        assert torch.get_num_threads() == engine.chosen_settings["threads"] == hardware.physical_cores()
+    finally:
+        torch.set_num_threads(before)
+        _weights.release()
 
 
 def test_generation_agrees_with_transformers_own(engine: LocalEngine, folders: dict[str, Path]) -> None:
@@ -242,6 +272,55 @@ def test_concurrency_caps_a_batch(engine: LocalEngine) -> None:
 def test_choices_and_generation_are_planned_apart(engine: LocalEngine) -> None:
     plan = engine.plan([ask("a"), ask("b", choices=("yes", "no")), ask("c")])
     assert sorted(sorted(r.id for r in batch) for batch in plan) == [["a", "c"], ["b"]]
+
+
+def tokenised(engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The texts that go through the tokenizer, as they do."""
+    seen: list[str] = []
+    ids = engine._tokens._ids
+
+    def counting(text: str, *, special: bool) -> list[int]:
+        seen.append(text)
+        return ids(text, special=special)
+
+    monkeypatch.setattr(engine._tokens, "_ids", counting)
+    return seen
+
+
+def test_a_prompt_is_tokenised_once_for_counting_planning_and_answering(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = [ask("a"), ask("b", "something else"), ask("c", choices=("yes", "no"))]
+    wanted = [engine._tokens._ids(engine._tokens.text(r.messages), special=False) for r in requests]
+    seen = tokenised(engine, monkeypatch)
+    counted = [engine.count_tokens(r) for r in requests]
+    for batch in engine.plan(requests):
+        list(engine.complete(batch))
+    assert [engine._tokens.prompt(r) for r in requests] == wanted
+    assert counted == [len(ids) for ids in wanted]
+    prompts = {engine._tokens.text(r.messages) for r in requests}
+    assert sorted(text for text in seen if text in prompts) == sorted(prompts)
+
+
+def test_a_timed_pass_tokenises_a_prompt_that_was_seen_before(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = ask("a")
+    engine.plan([request])
+    seen = tokenised(engine, monkeypatch)
+    alone = engine.unshared()
+    for batch in alone.plan([request]):
+        list(alone.complete(batch))
+    assert seen.count(engine._tokens.text(request.messages)) == 1
+
+
+def test_what_is_remembered_of_prompts_has_a_limit(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("breakeven.harness.engines._tokens.KEPT_TOKENS", 300)
+    sizes = [engine.count_tokens(ask(f"r{n}", "x" * (100 + n))) for n in range(5)]
+    assert engine._tokens._kept == sum(sizes[-2:]) <= 300
+    assert len(engine._tokens._prompts) == 2
 
 
 # --- choices -------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from pathlib import Path
@@ -267,3 +268,24 @@ def test_a_price_is_shown_with_its_date_and_source(tmp_path: Path) -> None:
     origin, used = _provenance.prices(load(tmp_path))
     assert "copied into the run" in origin
     assert ("cpu-2", "0.09296 EUR per hour", "2026-10-28") in [(p.what, p.price, p.date) for p in used]
+
+
+def test_how_often_a_model_said_the_same_in_another_batch_stands_with_its_card(tmp_path: Path) -> None:
+    write_run(tmp_path, tasks=["handbook_qa"], strategies=("zero-shot", "rag", "majority"), failing=False)
+    ((_, facts),) = _provenance.models(load(tmp_path))
+    asked = dict(facts)
+    assert asked["asked one by one"] == (
+        "14 of 16 texts equal between the batch-of-one pass and the batched pass"
+    )
+    assert asked["asked together"].startswith("12 of 16 texts equal")
+
+
+def test_a_run_that_counted_no_equal_texts_says_nothing_of_them(tmp_path: Path) -> None:
+    write_run(tmp_path, tasks=["handbook_qa"], strategies=("zero-shot", "rag"), failing=False)
+    for timing in tmp_path.glob("cells/*/timing.json"):
+        passes = json.loads(timing.read_text())
+        for counted in passes.values():
+            del counted["equal"]
+        timing.write_text(json.dumps(passes))
+    ((_, facts),) = _provenance.models(load(tmp_path))
+    assert not {"asked one by one", "asked together"} & {name for name, _ in facts}

@@ -19,6 +19,7 @@ from breakeven.baselines.trainers._examples import Batch, Encoded, Plan, count, 
 from breakeven.baselines.trainers._layout import Costs
 from breakeven.baselines.trainers._layout import size as layout_size
 from breakeven.baselines.trainers._lora import Loop, prepared, tokens_per_pass
+from breakeven.baselines.trainers._memory import held
 from breakeven.baselines.trainers._model import adapted, costs_of, save_weights
 from breakeven.baselines.trainers._settings import Settings
 from breakeven.harness import flops
@@ -43,16 +44,27 @@ def outlook(
     checks = passes(held_out.examples, size) if held_out.examples else []
     validating = work(checks, 0, costs)
     times = len(steps.epoch_ends)
+    trained = _adapter_size(tunable.model, settings)
+    largest = max(parts, key=lambda part: layout_size(part, costs)[0])
     return TrainingOutlook(
         key="",
         training_tokens=sum(count(batch) for batch in steps.batches),
         answer_lengths=tuple(len(example.answer) - 1 for example in train.examples),
         work=work(parts, len(steps.batches), costs),
         validating=replace(validating, padded=validating.padded * times, squared=validating.squared * times),
-        pass_tokens=max(layout_size(part, costs)[0] for part in parts),
-        trainable_parameters=_adapter_size(tunable.model, settings),
+        pass_tokens=layout_size(largest, costs)[0],
+        trainable_parameters=trained,
+        held_bytes=partial(_held, tunable.model, settings, largest, costs, trained),
         sample=partial(sample, tunable, steps, held_out, seed, settings),
     )
+
+
+def _held(model: Any, settings: Settings, largest: Batch, costs: Costs, trained: int) -> int | None:
+    """What the largest pass holds; the type of its numbers is that of the embedding table."""
+    dtype = str(model.get_input_embeddings().weight.dtype).removeprefix("torch.")
+    linear = sum(m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Linear))
+    found = held(model.config, dtype, settings, largest, costs, trained, linear)
+    return None if found is None else found.total
 
 
 def sample(

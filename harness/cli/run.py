@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from breakeven.harness import plan, progress, suite
+from breakeven.harness import fitting, plan, progress, suite
 from breakeven.harness import run as runs
 from breakeven.harness.errors import UserError
 from breakeven.harness.suite import Suite
@@ -81,7 +81,7 @@ def run(
 
 
 def _dry_run(console: Console, chosen: Suite, options: runs.Options) -> int:
-    """The cells that would run, with the sizes of their splits. Loads data, no model."""
+    """The cells that would run, the sizes of their splits, whether models fit. Loads data, no model."""
     from rich.table import Table
 
     tasks = runs.load_tasks(chosen, options.limit)
@@ -98,6 +98,9 @@ def _dry_run(console: Console, chosen: Suite, options: runs.Options) -> int:
             ", ".join(f"{k}={v}" for k, v in spec.settings.items()),
         )
     console.print(table)
+    for fit in fitting.of_models(chosen.models, (s.model for s in specs)):
+        style = None if fit.fits else "bold red"
+        console.print(f"memory: {fit.sentence()}", style=style, markup=False, highlight=False, soft_wrap=True)
     answers = sum(len(plan.task_of(tasks, s).test) for s in specs)
     console.print(f"{len(specs)} cells, {answers:,} answers; nothing was run", highlight=False)
     if any(spec.settings.get("weights") for spec in specs):

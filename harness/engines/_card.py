@@ -16,6 +16,7 @@ from typing import Any
 
 from breakeven.harness import models
 from breakeven.harness.contracts import ModelCard
+from breakeven.harness.engines import _memory
 from breakeven.harness.errors import UserError
 
 SHAPE = ("parameters", "active_parameters", "layers", "attention_width", "context")
@@ -85,18 +86,8 @@ def _shape(folder: Path) -> dict[str, int | None]:
 
 def _count(config: Any) -> tuple[int | None, int | None]:
     """(all weights, weights multiplied per token) of the architecture, counted on a model without storage."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    from breakeven.harness._quiet import quiet
-
-    try:
-        with quiet(), torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-    except ValueError:  # no causal language model: loading it will say so
-        return None, None
-    model.tie_weights()
-    return count_parameters(model)
+    model = _memory.meta(config)
+    return (None, None) if model is None else count_parameters(model)
 
 
 def count_parameters(model: Any) -> tuple[int, int]:

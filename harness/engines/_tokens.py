@@ -7,6 +7,8 @@ ends a turn, as `<|im_end|>` does in a chat.
 
 from __future__ import annotations
 
+from array import array
+from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +18,8 @@ from breakeven.harness.contracts import Message, Request
 from breakeven.harness.errors import UserError
 
 BLANK_LINE = "\n\n"
+#: Tokens of prompts that are remembered (16 MB), from the first count to the answer; choices are few.
+KEPT_TOKENS, KEPT_ANSWERS = 4_000_000, 4096
 TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<turn|>", "<|endofturn|>")
 
 
@@ -38,6 +42,9 @@ class Tokens:
                     f"the tokenizer cannot be loaded: {said[0] if said else error!r}", file=folder
                 ) from error
         self._generation_ends = _generation_ends(folder)
+        self._prompts: OrderedDict[tuple[str, bool], array[int]] = OrderedDict()
+        self._kept = 0
+        self._answers: dict[str, list[int]] = {}
 
     @property
     def has_template(self) -> bool:
@@ -64,14 +71,38 @@ class Tokens:
     def prompt(self, request: Request) -> list[int]:
         """Token ids of a request's prompt, beginning-of-text token included where the model wants one."""
         if request.text is not None:
-            return self._ids(request.text, special=True)
+            return self._remembered(request.text, special=True)
         return self.of_messages(request.messages)
 
     def of_messages(self, messages: Sequence[Message]) -> list[int]:
-        return self._ids(self.text(messages), special=not self.has_template)
+        return self._remembered(self.text(messages), special=not self.has_template)
+
+    def _remembered(self, text: str, *, special: bool) -> list[int]:
+        """The ids of a prompt, tokenised once for counting, planning and answering."""
+        key = text, special
+        if key not in self._prompts:
+            self._prompts[key] = array("i", self._ids(text, special=special))
+            self._kept += len(self._prompts[key])
+            while self._kept > KEPT_TOKENS and len(self._prompts) > 1:
+                self._kept -= len(self._prompts.popitem(last=False)[1])
+        self._prompts.move_to_end(key)
+        return self._prompts[key].tolist()
+
+    def forget(self) -> None:
+        """Tokenise anew what comes: for passes that are timed, as a server has not seen a prompt before."""
+        self._prompts.clear()
+        self._answers.clear()
+        self._kept = 0
 
     def answer(self, text: str) -> list[int]:
         """Token ids of an answer as they follow a prompt, ending in the end token."""
+        if text not in self._answers:
+            if len(self._answers) >= KEPT_ANSWERS:
+                self._answers.clear()
+            self._answers[text] = self._answer(text)
+        return list(self._answers[text])
+
+    def _answer(self, text: str) -> list[int]:
         before = self._ids(self._prompt_tail, special=False)
         joined = self._ids(self._prompt_tail + text, special=False)
         fits = joined[: len(before)] == before

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from breakeven.harness import hardware
-from breakeven.harness.engines import _attention, _packed
+from breakeven.harness.engines import _attention, _memory, _packed
 from breakeven.harness.errors import OutOfMemory, UserError
 
 KEPT_ADAPTERS = 8  # loaded at the same time; the least recently used one goes first
@@ -71,7 +71,7 @@ def release() -> None:
 
 def _load(folder: Path, dtype: str, device: str, load_in_4bit: bool, threads: int) -> Any:
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     from breakeven.harness._quiet import quiet
 
@@ -83,6 +83,9 @@ def _load(folder: Path, dtype: str, device: str, load_in_4bit: bool, threads: in
         settings["device_map"] = {"": device}
     with quiet():
         try:
+            config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+            stored = "nf4" if load_in_4bit else dtype
+            _memory.check_loading(config, stored, device, folder.name, folder)
             model = AutoModelForCausalLM.from_pretrained(
                 folder, trust_remote_code=False, use_safetensors=True, local_files_only=True, **settings
             )
@@ -150,17 +153,8 @@ class SharedModel:
             return self.base(**{k: v for k, v in inputs.items() if k not in self._ignored})
 
     def batch_bytes(self, rows: int, prompt: int, new: int) -> int:
-        """Bytes that answering a batch takes on top of the weights.
-
-        Counts keys and values, one layer's activations over the prompts and the output scores.
-        """
-        text = self.base.config.get_text_config(decoder=True)
-        width, size = text.hidden_size, self.base.dtype.itemsize
-        heads = getattr(text, "num_attention_heads", 1)
-        head = getattr(text, "head_dim", None) or width // heads
-        kept = 2 * text.num_hidden_layers * (getattr(text, "num_key_value_heads", None) or heads) * head
-        passing = 6 * width + 3 * (getattr(text, "intermediate_size", None) or 4 * width)
-        return int(rows * ((prompt + new) * kept * size + prompt * passing * size + text.vocab_size * 4))
+        """Bytes that answering a batch takes on top of the weights."""
+        return _memory.answering(self.base.config, self.base.dtype.itemsize, rows, prompt, new)
 
     def check_room(self, rows: int, prompt: int, new: int, device: str) -> None:
         """Refuse a batch of several rows that cannot fit, before the system kills the whole program for it.
@@ -186,7 +180,7 @@ class SharedModel:
             return self.base
 
     def _activate(self, adapter: Path | None) -> None:
-        key = None if adapter is None else _adapter_key(adapter)
+        key = None if adapter is None else adapter_key(adapter)
         if key == self._active and (self._peft is not None or not self._wrapped_by_others()):
             return
         if self._peft is None:
@@ -253,7 +247,7 @@ class SharedModel:
         self.base.eval().requires_grad_(False)
 
 
-def _adapter_key(adapter: Path) -> AdapterKey:
+def adapter_key(adapter: Path) -> AdapterKey:
     """Where an adapter lies and when it was written, so that one trained anew is loaded anew."""
     try:
         (adapter / "adapter_config.json").stat()

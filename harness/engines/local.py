@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +196,8 @@ class LocalEngine:
         Raises:
             UserError: a request is longer than the model's context.
         """
+        if not self._settings["share_prefixes"]:
+            self._base._tokens.forget()
         prompts = [self._checked_prompt(request) for request in requests]
         sized = [
             (*self._size(r, p), position)
@@ -309,7 +311,7 @@ class LocalEngine:
         """The choices' scores of all requests, whose shared beginning is read once."""
         trees, config, device = self._base._trees, self._shared.base.config, self._base._device
         start = time.perf_counter()
-        answer = lru_cache(maxsize=None)(self._base._tokens.answer)
+        answer = self._base._tokens.answer
         choices = [[answer(choice) for choice in request.choices or ()] for request in requests]
         if trees:
             read, most = self._beginning(prompts), self._batch_tokens
