@@ -16,13 +16,13 @@ from breakeven.baselines._guard import Guard
 from breakeven.baselines._prompt import Demonstration, Fitted, Passage
 from breakeven.baselines._retrieval import (
     PassageIndex,
-    VectorIndex,
     embedder_of,
     example_index,
     reference,
     resolved,
 )
 from breakeven.baselines._settings import DemonstrationSettings, LeverSettings
+from breakeven.baselines._vectors import VectorIndex
 from breakeven.harness.contracts import Brief, EngineSession, Example, Input, Message, Request, Services
 from breakeven.harness.errors import NotApplicable
 from breakeven.harness.ledger import Phase

@@ -1,7 +1,7 @@
 """Documents cut into passages, passages and examples into a vector index, questions into their nearest rows.
 
-Vectors come from the harness's embedder and are searched exactly, by inner product (FAISS). How the rows
-are shown is left to `_prompt`.
+Vectors come from the harness's embedder and are searched by `_vectors`. How the rows are shown is left to
+`_prompt`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from breakeven.baselines._guard import Guard
 from breakeven.baselines._prompt import Passage
+from breakeven.baselines._vectors import RECIPE, VectorIndex
 from breakeven.harness.contracts import Brief, Document, Embedder, Input, Json, Services
 from breakeven.harness.errors import NotApplicable, UserError
 from breakeven.harness.store import digest
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     import numpy as np
 
 CountTokens = Callable[[Sequence[str]], list[int]]
-Allowed = Callable[[int, int], bool]
 
 _PARAGRAPH = re.compile(r"\n\s*\n")
 _SENTENCE = re.compile(r"(?<=[.!?…])[\"')\]»”’]*\s+|(?<=[。！？])|\n")
@@ -159,61 +159,6 @@ def _joined(pieces: Sequence[_Piece]) -> str:
 
 
 @dataclass(frozen=True)
-class VectorIndex:
-    """Unit vectors, searched exactly. Rows are whatever their owner numbers."""
-
-    faiss: Any
-
-    @classmethod
-    def of(cls, vectors: np.ndarray) -> VectorIndex:
-        """Args: vectors: (rows, dimension) float32 of length 1."""
-        import faiss
-
-        index = faiss.IndexFlatIP(vectors.shape[1])
-        index.add(vectors)
-        return cls(index)
-
-    @classmethod
-    def read(cls, path: Path) -> VectorIndex:
-        import faiss
-
-        return cls(faiss.read_index(str(path)))
-
-    def write(self, path: Path) -> None:
-        import faiss
-
-        faiss.write_index(self.faiss, str(path))
-
-    def __len__(self) -> int:
-        return int(self.faiss.ntotal)
-
-    def vectors(self) -> np.ndarray:
-        """(rows, dimension), in the order of the rows."""
-        stored: np.ndarray = self.faiss.reconstruct_n(0, len(self))
-        return stored
-
-    def nearest(self, vectors: np.ndarray, k: int, allowed: Allowed | None = None) -> list[list[int]]:
-        """For each vector the `k` nearest rows, nearest first; rows equally near (to 1e-5) in their order.
-
-        Args:
-            vectors: (n, dimension) float32 of length 1.
-            allowed: (number of the vector, row) -> whether the row may be returned; all may, by default.
-        """
-        return [self._nearest(vectors[i : i + 1], i, k, allowed) for i in range(len(vectors))]
-
-    def _nearest(self, vector: np.ndarray, number: int, k: int, allowed: Allowed | None) -> list[int]:
-        width = k + 8
-        while True:
-            similarities, rows = self.faiss.search(vector, min(width, len(self)))
-            pairs = zip(similarities[0], rows[0], strict=True)
-            found = sorted((-round(float(similarity), 5), int(row)) for similarity, row in pairs)
-            chosen = [row for _, row in found if allowed is None or allowed(number, row)][:k]
-            if len(chosen) == k or width >= len(self):
-                return chosen
-            width *= 4
-
-
-@dataclass(frozen=True)
 class PassageIndex:
     """A task's passages and their vectors; `folder` is the artifact they lie in."""
 
@@ -250,6 +195,7 @@ class PassageIndex:
             "chunk_tokens": chunk_tokens,
             "chunk_overlap": chunk_overlap,
             "embedder": _identity(embedder),
+            "search": asdict(RECIPE),
         }
         return cls.read(services.artifacts.get("index", spec, make))
 
@@ -277,7 +223,12 @@ def example_index(texts: Sequence[str], services: Services) -> Path:
     def make(folder: Path, ledger: object) -> None:
         VectorIndex.of(embedder.encode(texts, phase="index")).write(folder / "vectors.faiss")
 
-    spec: dict[str, Json] = {"of": "examples", "texts": digest(list(texts)), "embedder": _identity(embedder)}
+    spec: dict[str, Json] = {
+        "of": "examples",
+        "texts": digest(list(texts)),
+        "embedder": _identity(embedder),
+        "search": asdict(RECIPE),
+    }
     return services.artifacts.get("index", spec, make)
 
 

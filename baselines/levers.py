@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from breakeven.baselines._composer import Composer
 from breakeven.baselines._prompt import Fitted
 from breakeven.baselines._retrieval import language_remarks, reference, resolved
 from breakeven.baselines._settings import LeverSettings
+from breakeven.baselines._vectors import IndexFacts
 from breakeven.baselines._weights import Adapter, foresee, make_trainer, require_trainable, tune
 from breakeven.harness.contracts import (
     Brief,
@@ -273,6 +274,9 @@ class LeversPredictor:
             notes["demonstrations"] = {"asked": shown.k, "select": shown.select, **_summary(fitted)}
             notes["k_used"] = _mean(fitted)
             remarks += _shortfall(shown.k, len(self.composer.pool.candidates), fitted, "demonstrations")
+            if (searched := self.composer.pool.index) is not None:
+                notes["demonstrations"]["index"] = asdict(searched.facts)
+                remarks += _approximate(searched.facts, "similar examples")
         if (context := settings.context) is not None and self.composer.passages is not None:
             fitted = [passages for _, passages in served]
             passages = self.composer.passages.passages
@@ -282,8 +286,10 @@ class LeversPredictor:
                 "chunk_overlap": context.chunk_overlap,
                 "chunks": len(passages),
                 "documents": len({p.document for p in passages}),
+                "index": asdict(self.composer.passages.index.facts),
                 **_summary(fitted),
             }
+            remarks += _approximate(self.composer.passages.index.facts, "passages")
             remarks += _shortfall(context.k, len(passages), fitted, "passages")
         if self.report.training:
             notes["training_prompts"] = dict(self.report.training)
@@ -309,6 +315,16 @@ def _mean(numbers: Sequence[int]) -> float | None:
 
 def _summary(fitted: Sequence[int]) -> dict[str, Any]:
     return {"fitted": _mean(fitted), "fitted_min": min(fitted, default=None)}
+
+
+def _approximate(facts: IndexFacts, what: str) -> list[str]:
+    """What approximate search misses, as it was measured when the index was built."""
+    if facts.exact:
+        return []
+    return [
+        f"{what} are searched approximately ({facts.probes:,} of {facts.lists:,} cells): of the ten nearest "
+        f"{facts.recall:.1%} are found, measured with {facts.queries} questions made from the index"
+    ]
 
 
 def _shortfall(asked: int, available: int, fitted: Sequence[int], what: str) -> list[str]:
