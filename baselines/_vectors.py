@@ -9,7 +9,7 @@ what share of the true neighbours that finds. What the rows are is left to their
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -116,6 +116,15 @@ class VectorIndex:
         stored: np.ndarray = self.faiss.reconstruct_n(0, len(self))
         return stored
 
+    def some(self, rows: Sequence[int]) -> np.ndarray:
+        """(len(rows), dimension), the vectors of these rows."""
+        import numpy as np
+
+        if self.facts.type != "flat":
+            self.faiss.make_direct_map()  # where each row lies; made once
+        found = [self.faiss.reconstruct(int(row)) for row in rows]
+        return np.stack(found) if found else np.zeros((0, self.facts.dimension), np.float32)
+
     def nearest(self, vectors: np.ndarray, k: int, allowed: Allowed | None = None) -> list[list[int]]:
         """For each vector the `k` nearest rows, nearest first; rows equally near (to 1e-5) in their order.
 
@@ -168,7 +177,8 @@ class VectorIndex:
         if self.facts.type == "flat":
             similarities, rows = self.faiss.search(vector, width)
         else:
-            everywhere = faiss.SearchParametersIVF(nprobe=self.facts.lists)
+            everywhere = faiss.SearchParametersIVF()
+            everywhere.nprobe = self.facts.lists
             similarities, rows = self.faiss.search(vector, width, params=everywhere)
         return similarities, rows
 

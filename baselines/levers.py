@@ -58,6 +58,11 @@ class Levers:
     settings: LeverSettings
 
     @property
+    def ceiling(self) -> bool:
+        """Whether it is told which document answers."""
+        return self.settings.context is not None and self.settings.context.retriever == "oracle"
+
+    @property
     def varies_with(self) -> frozenset[VariesWith]:
         """Shown or trained examples depend on the training size; drawn or trained ones on the seed too."""
         shown = self.settings.demonstrations
@@ -123,6 +128,17 @@ class Levers:
         parts += [pages] if self.settings.context is not None else []
         scale = sum(whole for whole, _ in parts) / max(sum(part for _, part in parts), 1) if parts else 1.0
         return Preview(lambda inputs: list(predictor.requests(inputs)[0]), outlook, max(scale, 1.0))
+
+    def retrieve(
+        self, brief: Brief, inputs: Sequence[Input], services: Services
+    ) -> list[Mapping[str, tuple[str, ...]]]:
+        """See `contracts.Retrieving`."""
+        if self.settings.context is None:
+            raise NotApplicable("no context: it shows no passages")
+        if self.ceiling:
+            raise NotApplicable("a ceiling: it is told which document answers")
+        composer = Composer.fit(brief, LeverSettings(context=self.settings.context), (), (), services)
+        return [found.stages or {} for found in composer.found(inputs, services, "serve")]
 
     def _engine(self, brief: Brief, services: Services) -> EngineSession:
         if services.engine is None:
@@ -233,6 +249,10 @@ class LeversPredictor:
         if self.composer.passages is not None:
             meta["passages"] = [p.document for p in prompt.passages]
             meta["chunks"] = [p.id for p in prompt.passages]
+            meta["spans"] = [[p.start, p.end] for p in prompt.passages]
+            meta["retrieved"] = {stage: list(documents) for stage, documents in prompt.stages.items()}
+            if (lost := prompt.found - len(prompt.passages)) > 0:
+                meta["left_out"] = lost
         if self.composer.pool is not None:
             meta["demonstrations"] = [d.id for d in prompt.demonstrations]
             meta["k_used"] = len(prompt.demonstrations)
@@ -286,10 +306,23 @@ class LeversPredictor:
                 "chunk_overlap": context.chunk_overlap,
                 "chunks": len(passages),
                 "documents": len({p.document for p in passages}),
-                "index": asdict(self.composer.passages.index.facts),
+                "retriever": context.retriever,
+                **({"rerank": context.rerank} if context.rerank is not None else {}),
+                **({"mmr": context.mmr} if context.mmr is not None else {}),
                 **_summary(fitted),
             }
-            remarks += _approximate(self.composer.passages.index.facts, "passages")
+            if (searched := self.composer.passages.vectors) is not None:
+                notes["context"]["index"] = asdict(searched.facts)
+                remarks += _approximate(searched.facts, "passages")
+            built = self.composer.passages.built
+            notes["context"]["built"] = built
+            if built and built["embedded_now"] < built["embedded_tokens"]:
+                remarks.append(
+                    f"{built['embedded_now']:,} of the index's {built['embedded_tokens']:,} tokens were new "
+                    "and embedded now; the one-off cost is that of the whole index"
+                )
+            if context.retriever == "oracle":
+                remarks.append("a ceiling: it is told which document answers, and cannot be served")
             remarks += _shortfall(context.k, len(passages), fitted, "passages")
         if self.report.training:
             notes["training_prompts"] = dict(self.report.training)

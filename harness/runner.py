@@ -196,7 +196,7 @@ class Cell:
         with self._metered(serve_ledger, "serve"):
             services = self._services(serve_ledger, "serve", self.folder / "journal.jsonl")
             predictor = self._load(strategy, services)
-            predictions = self._predict(predictor, self.task.test)
+            predictions = self._predict(predictor, self.task.test, is_told(strategy))
         self._score(predictions)
         self._copy_notes(predictor, predictions)
         self._status["lost"] = self._lost(predictor)
@@ -233,7 +233,7 @@ class Cell:
         examples = self.task.validation
         services = self._services(ledger, "search", self.folder / "journal-validation.jsonl")
         with self._metered(ledger, "search"):
-            predictions = self._predict(self._load(strategy, services), examples)
+            predictions = self._predict(self._load(strategy, services), examples, is_told(strategy))
         found = scoring.scored(replace(self.task, test=examples), predictions).aggregates
         store.write_json(file, {"n": len(examples), "scores": found})
         return ledger
@@ -242,8 +242,10 @@ class Cell:
         """Always from disk, so that a resumed run serves with exactly what an unbroken one does."""
         return strategy.load(self.folder / "predictor", self.task.brief, services)
 
-    def _predict(self, predictor: Predictor, examples: Sequence[Example]) -> list[Prediction]:
-        inputs = _inputs(examples)
+    def _predict(
+        self, predictor: Predictor, examples: Sequence[Example], told: bool = False
+    ) -> list[Prediction]:
+        inputs = _inputs(examples, told)
         found: dict[str, Prediction] = {}
         for prediction in predictor.predict(inputs):
             found[prediction.id] = prediction
@@ -302,7 +304,7 @@ class Cell:
         if (self.folder / "timing.json").exists():
             return
         timing = self.runner.suite.timing
-        inputs = _inputs(take(self.task.test, timing.examples))
+        inputs = _inputs(take(self.task.test, timing.examples), is_told(strategy))
         engine = self._engine()
         hosted = engine is not None and engine.describe().data_goes_to != "this machine"
         if hosted or getattr(strategy, "timed_elsewhere", False):
@@ -472,13 +474,19 @@ def add_documents(folder: Path, task: Task, shown: set[str]) -> None:
     known = {r["id"]: r for r in store.read_rows(path)}
     for d in task.documents:
         if d.id in shown:
-            known[d.id] = {"id": d.id, "title": d.title, "text": d.text}
+            source = {k: d.meta[k] for k in ("path", "pages") if k in d.meta}
+            known[d.id] = {"id": d.id, "title": d.title, "text": d.text, **source}
     store.write_lines(path, known.values())
 
 
-def _inputs(examples: Sequence[Example]) -> list[Input]:
-    """Test examples as a predictor sees them: neither references nor group."""
-    return [Input(e.id, e.input) for e in examples]
+def is_told(strategy: Strategy) -> bool:
+    """Whether it is a ceiling, which is told which document answers (`ceiling`, see `contracts.Strategy`)."""
+    return bool(getattr(strategy, "ceiling", False))
+
+
+def _inputs(examples: Sequence[Example], told: bool = False) -> list[Input]:
+    """Test examples as a predictor sees them: without references, and without group unless it is `told`."""
+    return [Input(e.id, e.input, e.group if told else None) for e in examples]
 
 
 def _seconds(predictor: Predictor, inputs: Sequence[Any]) -> float:
