@@ -366,19 +366,12 @@ def write_task(folder: Path, task: Task) -> None:
             **scoring.judgement(task),
             "sizes": sizes,
             "documents": len(task.documents),
-            "group_is_document": says_which_document(task),
+            "group_is_document": plan.says_which_document(task),
             "cut": task.cut,
             "duplicates": duplicates.to_json(),
             "hash": plan.task_digest(task),
         },
     )
-
-
-def says_which_document(task: Task) -> bool:
-    """Whether every group of a test example is a document's id: then it is the document that answers."""
-    known = {d.id for d in task.documents}
-    groups = [e.group for e in task.test if e.group is not None]
-    return bool(groups) and all(group in known for group in groups)
 
 
 def _forget_results(folder: Path, task: str) -> None:

@@ -89,6 +89,7 @@ def test_the_table_shows_stages_and_differences_to_the_first_strategy(
         assert "recall@1" in text
         assert "- dense" in text
         assert "oracle on pages: a ceiling" in text
+        assert "zero-shot" not in text
 
 
 def test_a_task_that_does_not_say_which_document_answers_is_named(

@@ -20,6 +20,7 @@ from breakeven.harness import cases
 from breakeven.harness.contracts import Document, Example
 from breakeven.harness.families import is_ceiling
 from breakeven.harness.pairs import lever_pairs
+from breakeven.harness.plan import says_which_document
 from breakeven.harness.results import Results, Row, load
 from breakeven.harness.retrieved import (
     DEPTH,
@@ -31,7 +32,6 @@ from breakeven.harness.retrieved import (
     retrieval_of,
     stages_of,
 )
-from breakeven.harness.run import says_which_document
 from breakeven.harness.taskfile import make_task
 from breakeven.reports import _retrieval
 from breakeven.reports._rows import best

@@ -167,6 +167,12 @@ def test_fewer_come_only_where_no_more_are_allowed(vectors: np.ndarray, cells: V
 
 
 @pytest.mark.parametrize("recipe", [RECIPE, CELLS], ids=["flat", "cells"])
+def test_the_vectors_of_some_rows_are_those_that_went_in(recipe: Recipe, vectors: np.ndarray) -> None:
+    rows = [7, 2999, 0, 7]
+    np.testing.assert_array_equal(VectorIndex.of(vectors, recipe).some(rows), vectors[rows])
+
+
+@pytest.mark.parametrize("recipe", [RECIPE, CELLS], ids=["flat", "cells"])
 def test_an_index_read_again_is_the_same(recipe: Recipe, vectors: np.ndarray, tmp_path: Path) -> None:
     built = VectorIndex.of(vectors, recipe)
     built.write(tmp_path / "vectors.faiss")

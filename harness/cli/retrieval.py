@@ -82,14 +82,15 @@ def measure(chosen: Suite, limit: int | None = None) -> Found:
     groups: dict[str, tuple[str | None, ...]] = {}
     tasks = runs.load_tasks(chosen, limit)
     for name, task in tasks.items():
-        if not runs.says_which_document(task) or any(e.group is None for e in task.test):
+        if not plan.says_which_document(task) or any(e.group is None for e in task.test):
             remarks.append(f"{name}: left out, its examples do not say which document answers")
             continue
         groups[name] = tuple(e.group for e in task.test)
         if warning := language_warning(SentenceEmbedder().name, task.language):
             remarks.append(f"{name}: {warning}")
         for strategy, entry in chosen.strategies.items():
-            if entry.tasks is not None and name not in entry.tasks:
+            elsewhere = entry.tasks is not None and name not in entry.tasks
+            if elsewhere or not entry.settings.get("context"):
                 continue
             made = plan.make_strategy(strategy, entry.strategy, entry.settings)
             if not isinstance(made, Retrieving):
@@ -148,10 +149,11 @@ def show(console: Console, found: Found) -> None:
 
 
 def markdown(found: Found) -> str:
+    """For documents: without the seconds, which are those of this machine at this moment."""
     lines: list[str] = []
     for task, groups in found.groups.items():
         lines += [f"**{_head(task, groups)}**", ""]
-        for heads, rows in (_stage_table(found, task), _difference_table(found, task)):
+        for heads, rows in (_stage_table(found, task, timed=False), _difference_table(found, task)):
             if rows:
                 lines += [_row(heads), _row(["---", "---", *["--:"] * (len(heads) - 2)])]
                 lines += [*(_row(row) for row in rows), ""]
@@ -182,8 +184,8 @@ def _head(task: str, groups: Sequence[str | None]) -> str:
     return f"{task}: {len(groups):,} questions about {len(set(groups)):,} documents"
 
 
-def _stage_table(found: Found, task: str) -> tuple[list[str], list[list[str]]]:
-    heads = ["strategy", "stage", *MEASURES, "index s", "ms a question"]
+def _stage_table(found: Found, task: str, timed: bool = True) -> tuple[list[str], list[list[str]]]:
+    heads = ["strategy", "stage", *MEASURES, *(["index s", "ms a question"] if timed else [])]
     rows = []
     for line in (x for x in found.lines if x.task == task):
         for number, stage in enumerate(line.stages):
@@ -192,7 +194,7 @@ def _stage_table(found: Found, task: str) -> tuple[list[str], list[list[str]]]:
                 x = stage.measured(measure, found.groups[task])
                 cells.append(f"{x.value:.3f} ({x.interval.low:.3f}-{x.interval.high:.3f})")
             took = [_plain(line.index_seconds, ".1f"), _plain(line.ms_a_question, ".1f")]
-            rows.append([*cells, *(took if stage is line.last else ["", ""])])
+            rows.append([*cells, *((took if stage is line.last else ["", ""]) if timed else [])])
     return heads, rows
 
 
