@@ -87,8 +87,9 @@ class Retriever:
 
     def _allowed(self, asked: Input, row: int) -> bool:
         passage = self.index.passages[row]
-        if self.settings.retriever == "oracle" and asked.group in self._documents_there:
-            return passage.document == asked.group
+        told = self.settings.retriever == "oracle" and asked.group in self._documents_there
+        if told and passage.document != asked.group:
+            return False
         return self.guard.passage_allowed(asked, passage)
 
     @cached_property

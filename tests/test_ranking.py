@@ -191,6 +191,17 @@ def test_the_oracle_shows_the_document_of_the_group(world: World) -> None:
     assert "a ceiling" in predictor.notes["remarks"][0]
 
 
+@pytest.mark.parametrize("retriever", ["dense", "lexical", "hybrid", "oracle"])
+def test_no_retriever_shows_a_training_example_a_passage_that_repeats_it(
+    world: World, retriever: str
+) -> None:
+    train = [dataclasses.replace(TRAIN[0], input={"text": DOCUMENTS[2].text}, group="rose")]
+    task = brief(documents=(*DOCUMENTS, Document("garden", "the rose in the garden is old")))
+    predictor = levers(context={"k": 5, "retriever": retriever}).fit(task, train, (), world.services())
+    assert "rose" not in shown(predictor, train[0].without_references())
+    assert "rose" in shown(predictor, Input("another", {"text": DOCUMENTS[2].text}, group="rose"))
+
+
 def test_the_oracle_does_not_apply_where_no_group_is_a_document(world: World) -> None:
     with pytest.raises(NotApplicable, match="do not say which document"):
         fitted(world, {"retriever": "oracle"})

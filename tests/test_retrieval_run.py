@@ -40,7 +40,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
         for page in PAGES
         for where in ("On Monday", "In Leeds", "In May", "As ever", "Up there")
     ]
-    texts = {**PAGES, "a": PAGES["a"] + " Rain." * 300}  # more than the model's context
+    texts = {**PAGES, "a": PAGES["a"] + " Rain." * 400}  # more than the model's context
     pages = [{"id": page, "title": "", "text": text} for page, text in texts.items()]
     for name, made in (("rows", rows), ("pages", pages)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(x) + "\n" for x in made))
