@@ -7,25 +7,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from breakeven.baselines import _prompt
 from breakeven.baselines._demonstrations import Candidate, Pool, draw
 from breakeven.baselines._guard import Guard
 from breakeven.baselines._prompt import Demonstration, Fitted, Passage
+from breakeven.baselines._ranking import Found, Retriever
+from breakeven.baselines._reranker import Reranker
 from breakeven.baselines._retrieval import (
     PassageIndex,
-    VectorIndex,
     embedder_of,
     example_index,
     reference,
     resolved,
 )
-from breakeven.baselines._settings import DemonstrationSettings, LeverSettings
+from breakeven.baselines._settings import ContextSettings, DemonstrationSettings, LeverSettings
+from breakeven.baselines._vectors import VectorIndex
 from breakeven.harness.contracts import Brief, EngineSession, Example, Input, Message, Request, Services
-from breakeven.harness.errors import NotApplicable
+from breakeven.harness.errors import NotApplicable, UserError
 from breakeven.harness.ledger import Phase
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,7 @@ class Composer:
     pool: Pool | None = None
     pool_folder: Path | None = None
     guard: Guard = field(default_factory=Guard)
+    reranker: Reranker | None = None
 
     @classmethod
     def fit(
@@ -52,14 +59,23 @@ class Composer:
         services: Services,
     ) -> Composer:
         """Raises NotApplicable without documents to retrieve from or examples to show."""
-        index, candidates = None, []
+        index, candidates, reranker = None, [], None
         if (context := settings.context) is not None:
-            index = PassageIndex.build(brief.documents, context.chunk_tokens, context.chunk_overlap, services)
+            _oracle_applies(context, brief, (*train, *validation))
+            reranker = _reranker(context)
+            index = PassageIndex.build(
+                brief.documents,
+                context.chunk_tokens,
+                context.chunk_overlap,
+                services,
+                by_vectors=context.needs_vectors,
+                by_words=context.needs_words,
+            )
         if (wanted := settings.demonstrations) is not None:
             candidates = _candidates(wanted, train, services.seed)
         passages = index.passages if index else ()
         guard = Guard.of((*train, *validation), candidates, passages)
-        composer = cls(brief, settings, passages=index, guard=guard)
+        composer = cls(brief, settings, passages=index, guard=guard, reranker=reranker)
         return composer._with_pool(candidates, services) if candidates else composer
 
     def _with_pool(self, examples: Sequence[Example], services: Services) -> Composer:
@@ -69,10 +85,12 @@ class Composer:
         folder = example_index(texts, services) if wanted.select == "similar" else None
         index = VectorIndex.read(folder / "vectors.faiss") if folder else None
         shown: list[tuple[Passage, ...]] = [()] * len(examples)
-        if self.passages is not None and context is not None and wanted.with_context:
-            vectors = index.vectors() if index else embedder_of(services).encode(texts, phase="index")
+        if (retriever := self.retriever) is not None and context is not None and wanted.with_context:
+            vectors = index.vectors() if index else None
+            if vectors is None and context.needs_vectors:
+                vectors = embedder_of(services).encode(texts, phase="index")
             inputs = [e.without_references() for e in examples]
-            shown = self.passages.nearest(inputs, vectors, context.k, self.guard)
+            shown = [f.passages for f in retriever.find(inputs, texts, vectors, services, "index")]
         candidates = tuple(
             Candidate(Demonstration(e.id, e.input, _prompt.answer(e), passages), e.group)
             for e, passages in zip(examples, shown, strict=True)
@@ -83,14 +101,9 @@ class Composer:
         self, inputs: Sequence[Input], engine: EngineSession, services: Services, phase: Phase
     ) -> list[Fitted]:
         """The prompt of each input, in their order; embedding what is asked is booked under `phase`."""
-        found: list[tuple[Passage, ...]] = [()] * len(inputs)
         shown: list[tuple[Demonstration, ...]] = [()] * len(inputs)
-        vectors = None
-        if self.searches and inputs:
-            texts = [_prompt.query_text(self.brief, i.fields) for i in inputs]
-            vectors = embedder_of(services).encode(texts, phase=phase)
-        if self.passages is not None and self.settings.context is not None and vectors is not None:
-            found = self.passages.nearest(inputs, vectors, self.settings.context.k, self.guard)
+        texts, vectors = self._looked_up(inputs, services, phase)
+        found = self._retrieved(inputs, texts, vectors, services, phase)
         if self.pool is not None and self.settings.demonstrations is not None:
             shown = self.pool.choose(inputs, vectors, self.settings.demonstrations.k, self.guard)
         context = engine.describe().context
@@ -101,16 +114,50 @@ class Composer:
             services.progress(number + 1, len(inputs), "rendering")
         return result
 
+    def found(self, inputs: Sequence[Input], services: Services, phase: Phase) -> list[Found]:
+        """The passages for each input, whether or not a prompt has room for them."""
+        return self._retrieved(inputs, *self._looked_up(inputs, services, phase), services, phase)
+
+    def _looked_up(
+        self, inputs: Sequence[Input], services: Services, phase: Phase
+    ) -> tuple[list[str], np.ndarray | None]:
+        """What is searched for, as text and (inputs, dimension), where anything is embedded."""
+        texts = [_prompt.query_text(self.brief, i.fields) for i in inputs]
+        if not self.searches or not inputs:
+            return texts, None
+        return texts, embedder_of(services).encode(texts, phase=phase)
+
+    def _retrieved(
+        self,
+        inputs: Sequence[Input],
+        texts: Sequence[str],
+        vectors: np.ndarray | None,
+        services: Services,
+        phase: Phase,
+    ) -> list[Found]:
+        if self.retriever is None or not inputs:
+            return [Found()] * len(inputs)
+        return self.retriever.find(inputs, texts, vectors, services, phase)
+
     @property
     def searches(self) -> bool:
         """Whether what is asked is embedded."""
-        return self.passages is not None or (self.pool is not None and self.pool.index is not None)
+        context = self.settings.context
+        by_vectors = context is not None and context.needs_vectors
+        return by_vectors or (self.pool is not None and self.pool.index is not None)
+
+    @cached_property
+    def retriever(self) -> Retriever | None:
+        """What finds passages; None where none are shown."""
+        if self.passages is None or self.settings.context is None:
+            return None
+        return Retriever(self.passages, self.settings.context, self.guard, self.reranker)
 
     def _fitted(
         self,
         asked: Input,
         demonstrations: Sequence[Demonstration],
-        passages: Sequence[Passage],
+        found: Found,
         engine: EngineSession,
         room: int | None,
     ) -> Fitted:
@@ -126,7 +173,8 @@ class Composer:
         def count(messages: tuple[Message, ...]) -> int:
             return engine.count_tokens(Request(asked.id, messages, max_tokens=self.brief.max_tokens))
 
-        return _prompt.fit(build, demonstrations, passages, count, room)
+        fitted = _prompt.fit(build, demonstrations, found.passages, count, room)
+        return replace(fitted, found=len(found.passages), stages=found.stages or {})
 
     # --- on disk -----------------------------------------------------------------------------
 
@@ -138,6 +186,7 @@ class Composer:
         return {
             "passages": reference(self.passages.folder if self.passages else None, folder),
             "pool_vectors": reference(self.pool_folder, folder),
+            "reranker": self.reranker.digest if self.reranker else None,
         }
 
     @classmethod
@@ -157,7 +206,31 @@ class Composer:
             pool,
             vectors,
             Guard.read(folder / "guard.json"),
+            _reranker(settings.context, references.get("reranker")),
         )
+
+
+def _reranker(context: ContextSettings | None, fitted_with: str | None = None) -> Reranker | None:
+    """Raises UserError where its weights cannot be loaded, or are not those of the fitted strategy."""
+    if context is None or context.rerank is None:
+        return None
+    found = Reranker(context.rerank)
+    found.load()
+    if fitted_with is not None and fitted_with != found.digest:
+        raise UserError(
+            f"the weights of '{context.rerank}' have changed since this strategy was fitted",
+            field="context.rerank",
+            hint="run it again in a new run folder, or put the old weights back",
+        )
+    return found
+
+
+def _oracle_applies(context: ContextSettings, brief: Brief, examples: Sequence[Example]) -> None:
+    """The oracle needs to be told which document answers: by the group that the examples have."""
+    known = {d.id for d in brief.documents}
+    told = not examples or any(e.group in known for e in examples)  # without any the harness knows
+    if context.retriever == "oracle" and known and not told:
+        raise NotApplicable("the examples do not say which document answers: no group is a document's id")
 
 
 def _candidates(wanted: DemonstrationSettings, train: Sequence[Example], seed: int) -> list[Example]:

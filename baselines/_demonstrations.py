@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from breakeven.baselines._guard import Guard
 from breakeven.baselines._prompt import Demonstration, Passage, answer
-from breakeven.baselines._retrieval import VectorIndex
 from breakeven.baselines._settings import Select
+from breakeven.baselines._vectors import VectorIndex
 from breakeven.harness.contracts import Example, Input
 
 if TYPE_CHECKING:

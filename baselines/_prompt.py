@@ -8,7 +8,7 @@ engine.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from breakeven.harness.contracts import Brief, Example, Json, Message
 from breakeven.harness.errors import UserError
@@ -18,12 +18,17 @@ from breakeven.harness.templating import render, variables
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A piece of a document as it is shown. `id` is "document#number", unique within an index."""
+    """A piece of a document as it is shown. `id` is "document#number", unique within an index.
+
+    It stands between the characters `start` and `end` of the document's text; (0, 0) is not known.
+    """
 
     id: str
     document: str
     title: str
     text: str
+    start: int = 0
+    end: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,13 +131,18 @@ def _passages(passages: Sequence[Passage]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """A rendered request and how much of what was wanted found room in it."""
+    """A rendered request and how much of what was wanted found room in it.
+
+    `found` passages were retrieved; `stages` are the documents that each stage of retrieval put first.
+    """
 
     messages: tuple[Message, ...]
     demonstrations: tuple[Demonstration, ...]
     passages: tuple[Passage, ...]
     tokens: int
     fits: bool
+    found: int = 0
+    stages: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def fit(

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Select = Literal["fixed", "random", "similar", "balanced"]
+Retrieval = Literal["dense", "lexical", "hybrid", "oracle"]
 
 
 class Strict(BaseModel):
@@ -30,17 +31,51 @@ class DemonstrationSettings(Strict):
 
 
 class ContextSettings(Strict):
-    """Which passages of the task's documents are shown with the question: the `k` nearest by embedding."""
+    """Which passages of the task's documents are shown with the question.
+
+    Candidates are retrieved, then reranked, then made diverse, as far as these settings say so; the first `k`
+    are shown.
+
+    Attributes:
+        retriever: "dense", nearest by embedding; "lexical", by BM25; "hybrid", both, joined by reciprocal
+            rank fusion; "oracle", passages of the very document that answers: no way to serve, but a ceiling.
+        candidates: how many each retriever hands on where something follows it.
+        rerank: a cross-encoder (sentence-transformers; a folder or Hub id) that reads the question with every
+            candidate.
+        mmr: maximal marginal relevance: 1 is relevance alone, 0 is being unlike what is already chosen.
+    """
 
     k: int = Field(3, ge=1)
     chunk_tokens: int = Field(200, ge=16)
     chunk_overlap: int = Field(40, ge=0)
+    retriever: Retrieval = "dense"
+    candidates: int = Field(50, ge=1)
+    rerank: str | None = Field(None, min_length=1)
+    mmr: float | None = Field(None, ge=0, le=1)
 
     @model_validator(mode="after")
-    def _overlap_is_smaller(self) -> ContextSettings:
+    def _settings_agree(self) -> ContextSettings:
         if self.chunk_overlap * 2 > self.chunk_tokens:
             raise ValueError(f"chunk_overlap should be at most half of chunk_tokens ({self.chunk_tokens})")
+        if self.stages > 1 and self.candidates < self.k:
+            raise ValueError(f"candidates should be at least k ({self.k})")
+        if self.retriever == "oracle" and self.stages > 1:
+            raise ValueError("the oracle knows the document: there is nothing to rerank or make diverse")
         return self
+
+    @property
+    def stages(self) -> int:
+        """How many steps the passages go through."""
+        fused = self.retriever == "hybrid"
+        return 1 + fused + (self.rerank is not None) + (self.mmr is not None)
+
+    @property
+    def needs_vectors(self) -> bool:
+        return self.retriever != "lexical" or self.mmr is not None
+
+    @property
+    def needs_words(self) -> bool:
+        return self.retriever in ("lexical", "hybrid")
 
 
 class WeightSettings(BaseModel):

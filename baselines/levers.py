@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from breakeven.baselines._imported import ImportedTraining
 from breakeven.baselines._prompt import Fitted
 from breakeven.baselines._retrieval import language_remarks, reference, resolved
 from breakeven.baselines._settings import LeverSettings
+from breakeven.baselines._vectors import IndexFacts
 from breakeven.baselines._weights import Adapter, foresee, make_trainer, require_trainable, tune
 from breakeven.baselines.trainers.imported import Imported
 from breakeven.harness.contracts import (
@@ -63,6 +64,11 @@ class Levers:
     """A setting of the three levers, not yet fitted."""
 
     settings: LeverSettings
+
+    @property
+    def ceiling(self) -> bool:
+        """Whether it is told which document answers."""
+        return self.settings.context is not None and self.settings.context.retriever == "oracle"
 
     @property
     def varies_with(self) -> frozenset[VariesWith]:
@@ -178,6 +184,17 @@ class Levers:
         parts += [pages] if self.settings.context is not None else []
         scale = sum(whole for whole, _ in parts) / max(sum(part for _, part in parts), 1) if parts else 1.0
         return Preview(lambda inputs: list(predictor.requests(inputs)[0]), outlook, max(scale, 1.0))
+
+    def retrieve(
+        self, brief: Brief, inputs: Sequence[Input], services: Services
+    ) -> list[Mapping[str, tuple[str, ...]]]:
+        """See `contracts.Retrieving`."""
+        if self.settings.context is None:
+            raise NotApplicable("no context: it shows no passages")
+        if self.ceiling:
+            raise NotApplicable("a ceiling: it is told which document answers")
+        composer = Composer.fit(brief, LeverSettings(context=self.settings.context), (), (), services)
+        return [found.stages or {} for found in composer.found(inputs, services, "serve")]
 
     def _engine(self, brief: Brief, services: Services) -> EngineSession:
         if services.engine is None:
@@ -298,6 +315,10 @@ class LeversPredictor:
         if self.composer.passages is not None:
             meta["passages"] = [p.document for p in prompt.passages]
             meta["chunks"] = [p.id for p in prompt.passages]
+            meta["spans"] = [[p.start, p.end] for p in prompt.passages]
+            meta["retrieved"] = {stage: list(documents) for stage, documents in prompt.stages.items()}
+            if (lost := prompt.found - len(prompt.passages)) > 0:
+                meta["left_out"] = lost
         if self.composer.pool is not None:
             meta["demonstrations"] = [d.id for d in prompt.demonstrations]
             meta["k_used"] = len(prompt.demonstrations)
@@ -339,6 +360,9 @@ class LeversPredictor:
             notes["demonstrations"] = {"asked": shown.k, "select": shown.select, **_summary(fitted)}
             notes["k_used"] = _mean(fitted)
             remarks += _shortfall(shown.k, len(self.composer.pool.candidates), fitted, "demonstrations")
+            if (searched := self.composer.pool.index) is not None:
+                notes["demonstrations"]["index"] = asdict(searched.facts)
+                remarks += _approximate(searched.facts, "similar examples")
         if (context := settings.context) is not None and self.composer.passages is not None:
             fitted = [passages for _, passages in served]
             passages = self.composer.passages.passages
@@ -348,8 +372,23 @@ class LeversPredictor:
                 "chunk_overlap": context.chunk_overlap,
                 "chunks": len(passages),
                 "documents": len({p.document for p in passages}),
+                "retriever": context.retriever,
+                **({"rerank": context.rerank} if context.rerank is not None else {}),
+                **({"mmr": context.mmr} if context.mmr is not None else {}),
                 **_summary(fitted),
             }
+            if (searched := self.composer.passages.vectors) is not None:
+                notes["context"]["index"] = asdict(searched.facts)
+                remarks += _approximate(searched.facts, "passages")
+            built = self.composer.passages.built
+            notes["context"]["built"] = built
+            if built and built["embedded_now"] < built["embedded_tokens"]:
+                remarks.append(
+                    f"{built['embedded_now']:,} of the index's {built['embedded_tokens']:,} tokens were new "
+                    "and embedded now; the one-off cost is that of the whole index"
+                )
+            if context.retriever == "oracle":
+                remarks.append("a ceiling: it is told which document answers, and cannot be served")
             remarks += _shortfall(context.k, len(passages), fitted, "passages")
         if self.report.training:
             notes["training_prompts"] = dict(self.report.training)
@@ -377,6 +416,16 @@ def _mean(numbers: Sequence[int]) -> float | None:
 
 def _summary(fitted: Sequence[int]) -> dict[str, Any]:
     return {"fitted": _mean(fitted), "fitted_min": min(fitted, default=None)}
+
+
+def _approximate(facts: IndexFacts, what: str) -> list[str]:
+    """What approximate search misses, as it was measured when the index was built."""
+    if facts.exact:
+        return []
+    return [
+        f"{what} are searched approximately ({facts.probes:,} of {facts.lists:,} cells): of the ten nearest "
+        f"{facts.recall:.1%} are found, measured with {facts.queries} questions made from the index"
+    ]
 
 
 def _shortfall(asked: int, available: int, fitted: Sequence[int], what: str) -> list[str]:

@@ -11,7 +11,8 @@ from functools import cached_property
 from pathlib import Path
 
 from breakeven.baselines import _classical
-from breakeven.baselines._retrieval import VectorIndex, example_index, language_remarks, reference, resolved
+from breakeven.baselines._retrieval import example_index, language_remarks, reference, resolved
+from breakeven.baselines._vectors import VectorIndex
 from breakeven.harness.contracts import Brief, Example, Input, Prediction, Preview, Services, VariesWith
 from breakeven.harness.errors import UserError
 

@@ -14,7 +14,7 @@ from breakeven.harness.decision import Candidate, Case
 from breakeven.harness.draws import Draws
 from breakeven.harness.economics import Economics, Incumbent
 from breakeven.harness.errors import UserError
-from breakeven.harness.families import family
+from breakeven.harness.families import family, is_ceiling
 from breakeven.harness.ownership import Knobs, of_incumbent, of_row
 from breakeven.harness.pricing import HERE, Pricing
 from breakeven.harness.results import DONE, Results, Row, TaskResult
@@ -62,8 +62,10 @@ def knobs(economics: Economics, task: TaskResult) -> Knobs:
 
 
 def contenders(rows: tuple[Row, ...]) -> list[Row]:
-    """The rows that a verdict may name: those with a result, each strategy at its largest training size."""
-    done = [r for r in rows if r.quality is not None]
+    """The rows that a verdict may name: those with a result, but for ceilings, which nobody could serve; each
+    strategy at its largest training size.
+    """
+    done = [r for r in rows if r.quality is not None and not is_ceiling(r)]
     largest: dict[tuple[str, str | None], int] = {}
     for row in done:
         key = row.strategy, row.model

@@ -407,6 +407,9 @@ class Strategy(Protocol):
         varies_with: what its result depends on, so that no cell is run twice. A strategy without
             "model" gets no engine; one without "train_size" and "seed" no rows to fit on, where every row
             is scored out of fold.
+
+    A strategy may have `ceiling`: true where it must be told which document answers (the group of an
+    input) to show how far better retrieval could bring it. No verdict names such a strategy.
     """
 
     varies_with: frozenset[VariesWith]
@@ -423,6 +426,19 @@ class Strategy(Protocol):
 
     def load(self, folder: Path, brief: Brief, services: Services) -> Predictor:
         """The predictor that `save` wrote; must answer exactly as the one that was saved."""
+        ...
+
+
+@runtime_checkable
+class Retrieving(Protocol):
+    """A strategy that looks passages up, and can do that alone: without a language model, or fitting."""
+
+    def retrieve(
+        self, brief: Brief, inputs: Sequence[Input], services: Services
+    ) -> Sequence[Mapping[str, Sequence[str]]]:
+        """For each input, by stage of retrieval in their order, the documents of the first ten passages, best
+        first. Books what it consumes; raises NotApplicable as `fit` does.
+        """
         ...
 
 

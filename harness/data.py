@@ -10,11 +10,12 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from breakeven.harness import documents as texts
 from breakeven.harness import readers
 from breakeven.harness.contracts import Document, Example, Json
 from breakeven.harness.errors import UserError
@@ -216,46 +217,27 @@ def _shortened(names: Sequence[str], limit: int = 12) -> str:
 
 # --- documents -------------------------------------------------------------------------------
 
-_HEADING = re.compile(r"^#{1,6}\s+(.+?)\s*#*\s*$", re.MULTILINE)
-
 
 def documents(source: Source, *, base: Path | None = None, encoding: str = "utf-8") -> tuple[Document, ...]:
-    """Documents from a folder of .md and .txt files (with its subfolders), or from rows with a `text`.
+    """Documents from a text, HTML or PDF file, a folder of those (with its subfolders), or rows with `text`.
 
-    A file's id is its path in the folder without suffix, its title the first Markdown heading or else the
-    file name. Rows may have `id` and `title` beside `text`. Empty texts are left out.
+    A file's id is its path in the folder without suffix, its title its first heading or else the file name
+    (see `breakeven.harness.documents`). Rows may have `id` and `title` beside `text`. Empty ones are left
+    out.
 
     Raises:
         UserError: when there is no text at all, a row lacks its text, or two documents share an id.
     """
     if isinstance(source, str | Path):
         path = readers.resolve(source, base)
+        if path is not None and path.is_file() and texts.is_document(path):
+            return texts.from_file(path, encoding)
         if path is not None and path.is_dir():
-            files = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in (".md", ".txt")]
+            files = [p for p in sorted(path.rglob("*")) if p.is_file() and texts.is_document(p)]
             if files:
-                return _text_files(path, files, encoding)
+                return texts.from_folder(path, files, encoding)
     rows = [row for split in readers.read(source, base=base, encoding=encoding).values() for row in split]
     return _document_rows(rows, str(source) if isinstance(source, str | Path) else "<documents>")
-
-
-def _text_files(folder: Path, files: Iterable[Path], encoding: str) -> tuple[Document, ...]:
-    found: dict[str, Document] = {}
-    for file in files:
-        relative = file.relative_to(folder)
-        if any(part.startswith(".") for part in relative.parts):
-            continue
-        text = readers.read_text(file, encoding).replace("\r\n", "\n").strip()
-        if not text:
-            continue
-        name = relative.with_suffix("").as_posix()
-        if name in found:
-            name = relative.as_posix()
-        heading = _HEADING.search(text) if file.suffix.lower() == ".md" else None
-        title = heading.group(1) if heading else file.stem
-        found[name] = Document(name, text, title, {"path": relative.as_posix()})
-    if not found:
-        raise UserError("all texts in the folder are empty", file=folder)
-    return tuple(found.values())
 
 
 def _document_rows(rows: Sequence[Row], name: str) -> tuple[Document, ...]:

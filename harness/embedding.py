@@ -1,7 +1,9 @@
 """Texts to unit vectors with sentence-transformers, booked in the ledger of whoever asked.
 
 A text is computed once while the program runs, but billed every time it is asked for: a deployment would
-compute it again. Seconds of a repeated text are estimated from the speed measured so far.
+compute it again. Seconds of a repeated text are estimated from the speed measured so far. Vectors of many
+passages at once are also kept between runs, so that a changed index embeds only what is new; the ledger then
+says by its sources what was embedded now and what before.
 """
 
 from __future__ import annotations
@@ -9,10 +11,12 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from breakeven.harness import flops, hardware, models
+from breakeven.harness._kept_vectors import KeptVectors
 from breakeven.harness.errors import UserError
 from breakeven.harness.ledger import Ledger, Phase
 
@@ -20,6 +24,10 @@ if TYPE_CHECKING:
     import numpy as np
 
 BATCH = 64
+#: Fewest texts of an index whose vectors are kept between runs: fewer are embedded again in seconds.
+WORTH_KEEPING = 1000
+#: Source of the tokens of vectors that an earlier run has kept.
+KEPT = "counted when first embedded: the vector was kept, an update embeds only what is new"
 
 _shared: dict[tuple[str, str], _Model] = {}
 _loading = threading.Lock()
@@ -78,7 +86,10 @@ class SentenceEmbedder:
 
         Texts beyond the model's context (256 tokens for the default) are cut, and billed as cut.
         """
-        found = self._model.encode(texts, self._fresh)
+        kept = None
+        if phase == "index" and not self._fresh and len(texts) >= WORTH_KEEPING:
+            kept = KeptVectors.of(self.digest)
+        found = self._model.encode(texts, self._fresh, kept)
         if self._ledger is not None and texts:
             self._book(found, phase)
         return found.vectors
@@ -86,15 +97,17 @@ class SentenceEmbedder:
     def _book(self, found: _Encoded, phase: Phase) -> None:
         assert self._ledger is not None
         where = hardware.name()
-        self._ledger.book(
-            phase, "embedded_tokens", found.tokens, source="counted, no padding", model=self.name
-        )
+        book = partial(self._ledger.book, phase, "embedded_tokens", model=self.name)
+        if found.tokens > found.kept or not found.kept:
+            book(found.tokens - found.kept, source="counted, no padding")
+        if found.kept:
+            book(found.kept, source=KEPT)
         self._ledger.book(
             phase,
             "seconds",
             found.seconds,
             source="measured" if found.measured else "measured tokens/s of the embedder, for repeated texts",
-            status="measured" if found.measured else "estimated",
+            status=None if found.seconds is None or found.measured else "estimated",
             model=self.name,
             hardware=where,
         )
@@ -134,12 +147,18 @@ def _language(code: str) -> str:
 
 
 class _Encoded:
-    """Vectors of one call, and what they cost."""
+    """Vectors of one call, and what they cost; `kept` are the tokens that an earlier run has embedded."""
 
     def __init__(
-        self, vectors: np.ndarray, tokens: int, seconds: float, measured: bool, flops: float
+        self,
+        vectors: np.ndarray,
+        tokens: int,
+        kept: int,
+        seconds: float | None,
+        measured: bool,
+        flops: float,
     ) -> None:
-        self.vectors, self.tokens, self.seconds = vectors, tokens, seconds
+        self.vectors, self.tokens, self.kept, self.seconds = vectors, tokens, kept, seconds
         self.measured, self.flops = measured, flops
 
 
@@ -169,27 +188,41 @@ class _Model:
         self._compute(["warm up the kernels before anything is timed"])
         self.tokens_done, self.seconds_spent = 0, 0.0
 
-    def encode(self, texts: Sequence[str], fresh: bool) -> _Encoded:
+    def encode(self, texts: Sequence[str], fresh: bool, kept: KeptVectors | None = None) -> _Encoded:
         import numpy as np
 
         keys = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in texts]
         with self.lock:
             new = {k: t for k, t in zip(keys, texts, strict=True) if fresh or k not in self.vectors}
-            spent = 0.0
+            spent, before = 0.0, self._from_before(new, kept)
+            new = {k: t for k, t in new.items() if k not in before}
             if new:
                 vectors, lengths, spent = self._compute(list(new.values()))
                 self.vectors.update(zip(new, vectors, strict=True))
                 self.lengths.update(zip(new, lengths, strict=True))
                 self.tokens_done += sum(lengths)
                 self.seconds_spent += spent
+                if kept is not None:
+                    rows = zip(new, lengths, vectors, strict=True)
+                    kept.keep(rows, spent, hardware.name())
             lengths_all = [self.lengths[key] for key in keys]
             repeated = sum(lengths_all) - sum(self.lengths[key] for key in new)
-            rate = self.seconds_spent / self.tokens_done if self.tokens_done else 0.0
-            rows = [self.vectors[key] for key in keys]
-        stacked = np.stack(rows) if rows else np.zeros((0, self.dimension), np.float32)
-        return _Encoded(
-            stacked, sum(lengths_all), spent + repeated * rate, repeated == 0, self._flops(lengths_all)
-        )
+            rate = self.seconds_spent / self.tokens_done if self.tokens_done else None
+            if rate is None and kept is not None:
+                rate = kept.seconds_a_token(hardware.name())
+            stack = [self.vectors[key] for key in keys]
+            seconds = spent + repeated * rate if rate is not None else None if repeated else spent
+            earlier = sum(self.lengths[key] for key in before)
+        stacked = np.stack(stack) if stack else np.zeros((0, self.dimension), np.float32)
+        flops = self._flops(lengths_all)
+        return _Encoded(stacked, sum(lengths_all), earlier, seconds, repeated == 0, flops)
+
+    def _from_before(self, wanted: Mapping[bytes, str], kept: KeptVectors | None) -> set[bytes]:
+        """Those of the keys whose vectors an earlier run has kept; from now on they are known here."""
+        found = kept.find(list(wanted)) if kept is not None else {}
+        for key, (vector, tokens) in found.items():
+            self.vectors[key], self.lengths[key] = vector, tokens
+        return set(found)
 
     def _compute(self, texts: list[str]) -> tuple[np.ndarray, list[int], float]:
         """Vectors, tokens and seconds of texts that are not in the cache."""

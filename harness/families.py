@@ -51,6 +51,12 @@ def is_recorded(row: Row) -> bool:
     return bool(row.cells) and row.cells[0].factory == "recorded"
 
 
+def is_ceiling(row: Row) -> bool:
+    """It was told which document answers: an upper limit of retrieval, nothing that could be served."""
+    context = settings(row).get("context")
+    return isinstance(context, Mapping) and context.get("retriever") == "oracle"
+
+
 def is_tuned(kind: Family) -> bool:
     return kind in ("tuned", "tuned-retrieval")
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from breakeven.harness.families import LEVERS, Lever, pulls, settings
+from breakeven.harness.families import LEVERS, Lever, is_ceiling, pulls, settings
 from breakeven.harness.results import DONE, CellResult, MetricInfo, Results, Row, TaskResult
 from breakeven.harness.stats import Difference, paired_difference
 from breakeven.harness.summary import folds_of_both
@@ -40,7 +40,8 @@ class LeverPair:
 def lever_pairs(results: Results, name: str) -> list[LeverPair]:
     """All pairs of finished rows that differ in exactly one lever being there or not."""
     task = results.tasks[name]
-    rows = [r for r in results.tables[name] if r.quality is not None and r.model is not None]
+    done = (r for r in results.tables[name] if r.quality is not None and r.model is not None)
+    rows = [r for r in done if not is_ceiling(r)]
     found = []
     for lever in LEVERS:
         for with_it in (r for r in rows if pulls(r, lever)):

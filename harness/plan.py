@@ -249,6 +249,13 @@ def _source(thing: Any) -> str:
     return digest(Path(file).read_text(encoding="utf-8", errors="replace"))
 
 
+def says_which_document(task: Task) -> bool:
+    """Whether every group of a test example is a document's id: then it is the document that answers."""
+    known = {d.id for d in task.documents}
+    groups = [e.group for e in task.test if e.group is not None]
+    return bool(groups) and all(group in known for group in groups)
+
+
 def task_digest(task: Task) -> str:
     """Address of a task's content: everything that changes a prompt, a split or a score."""
     folds = {}

@@ -74,6 +74,7 @@ class TaskResult:
     hash: str
     test: tuple[TestExample, ...]
     documents: Mapping[str, Mapping[str, str]]
+    group_is_document: bool = False  # the group of an example is the id of the document that answers it
 
     @property
     def primary(self) -> MetricInfo:
@@ -380,6 +381,17 @@ def _parsed(line: bytes) -> dict[str, Any]:
 
 def _task(folder: Path) -> TaskResult:
     d = _json(folder / "task.json")
+    test = tuple(
+        TestExample(
+            e["id"],
+            e["input"],
+            tuple(e["references"]),
+            e.get("group"),
+            e.get("meta") or {},
+            e.get("fold"),
+        )
+        for e in _lines(folder / "test.jsonl")
+    )
     return TaskResult(
         name=d["name"],
         description=d["description"],
@@ -400,19 +412,19 @@ def _task(folder: Path) -> TaskResult:
         cut=d["cut"],
         duplicates=d["duplicates"],
         hash=d["hash"],
-        test=tuple(
-            TestExample(
-                e["id"],
-                e["input"],
-                tuple(e["references"]),
-                e.get("group"),
-                e.get("meta") or {},
-                e.get("fold"),
-            )
-            for e in _lines(folder / "test.jsonl")
-        ),
-        documents={r["id"]: r for r in _lines(folder / "documents.jsonl")},
+        test=test,
+        documents=(documents := {r["id"]: r for r in _lines(folder / "documents.jsonl")}),
+        group_is_document=_group_is_document(d, test, documents),
     )
+
+
+def _group_is_document(
+    stored: dict[str, Any], test: Sequence[TestExample], shown: Mapping[str, object]
+) -> bool:
+    """As the run wrote it down; of runs that did not, whether some group is a document that was shown."""
+    if "group_is_document" in stored:
+        return bool(stored["group_is_document"])
+    return any(e.group in shown for e in test)
 
 
 def _prediction(row: dict[str, Any]) -> StoredPrediction:

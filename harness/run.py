@@ -414,6 +414,7 @@ def write_task(folder: Path, task: Task) -> None:
             **scoring.judgement(task),
             "sizes": sizes,
             "documents": len(task.documents),
+            "group_is_document": plan.says_which_document(task),
             "cut": task.cut,
             "duplicates": duplicates.to_json(),
             "hash": plan.task_digest(task),

@@ -192,13 +192,15 @@ class Cell:
     def _stages(self) -> None:
         spec, task = self.spec, self.task
         strategy = plan.make_strategy(spec.strategy, spec.factory, spec.settings)
+        if is_told(strategy) and not plan.says_which_document(task):
+            raise NotApplicable("the task does not say which document answers: no group is a document's id")
         fit_ledger = self._fit(strategy)
         choice_ledger = self._validate(strategy)
         serve_ledger = Ledger()
         with self._metered(serve_ledger, "serve"):
             services = self._services(serve_ledger, "serve", self.folder / "journal.jsonl")
             predictor = self._load(strategy, services)
-            predictions = self._predict(predictor, self.task.test)
+            predictions = self._predict(predictor, self.task.test, is_told(strategy))
         self._score(predictions)
         self._copy_notes(predictor, predictions)
         self._status["lost"] = self._lost(predictor)
@@ -235,7 +237,7 @@ class Cell:
         examples = self.task.validation
         services = self._services(ledger, "search", self.folder / "journal-validation.jsonl")
         with self._metered(ledger, "search"):
-            predictions = self._predict(self._load(strategy, services), examples)
+            predictions = self._predict(self._load(strategy, services), examples, is_told(strategy))
         found = scoring.scored(replace(self.task, test=examples), predictions).aggregates
         store.write_json(file, {"n": len(examples), "scores": found})
         return ledger
@@ -244,8 +246,10 @@ class Cell:
         """Always from disk, so that a resumed run serves with exactly what an unbroken one does."""
         return strategy.load(self.folder / "predictor", self.task.brief, services)
 
-    def _predict(self, predictor: Predictor, examples: Sequence[Example]) -> list[Prediction]:
-        inputs = _inputs(examples)
+    def _predict(
+        self, predictor: Predictor, examples: Sequence[Example], told: bool = False
+    ) -> list[Prediction]:
+        inputs = _inputs(examples, told)
         found: dict[str, Prediction] = {}
         answers = predictor.predict(inputs)
         try:
@@ -313,7 +317,7 @@ class Cell:
         if (self.folder / "timing.json").exists():
             return
         timing = self.runner.suite.timing
-        inputs = _inputs(take(self.task.test, timing.examples))
+        inputs = _inputs(take(self.task.test, timing.examples), is_told(strategy))
         engine = self._engine()
         hosted = engine is not None and engine.describe().data_goes_to != "this machine"
         rows = store.read_rows(self.folder / "predictions.jsonl")
@@ -489,13 +493,19 @@ def add_documents(folder: Path, task: Task, shown: set[str]) -> None:
     known = {r["id"]: r for r in store.read_rows(path)}
     for d in task.documents:
         if d.id in shown:
-            known[d.id] = {"id": d.id, "title": d.title, "text": d.text}
+            source = {k: d.meta[k] for k in ("path", "pages") if k in d.meta}
+            known[d.id] = {"id": d.id, "title": d.title, "text": d.text, **source}
     store.write_lines(path, known.values())
 
 
-def _inputs(examples: Sequence[Example]) -> list[Input]:
-    """Test examples as a predictor sees them: neither references nor group."""
-    return [Input(e.id, e.input) for e in examples]
+def is_told(strategy: Strategy) -> bool:
+    """Whether it is a ceiling, which is told which document answers (`ceiling`, see `contracts.Strategy`)."""
+    return bool(getattr(strategy, "ceiling", False))
+
+
+def _inputs(examples: Sequence[Example], told: bool = False) -> list[Input]:
+    """Test examples as a predictor sees them: without references, and without group unless it is `told`."""
+    return [Input(e.id, e.input, e.group if told else None) for e in examples]
 
 
 def _timed(predictor: Predictor, inputs: Sequence[Any]) -> tuple[float, dict[str, str]]:

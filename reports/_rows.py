@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from breakeven.harness.families import is_ceiling
 from breakeven.harness.pairs import direction
 from breakeven.harness.results import MetricInfo, Results, Row
 
@@ -29,7 +30,7 @@ def gain(difference: float, metric: MetricInfo) -> float:
 
 
 def best(rows: Sequence[Row], metric: MetricInfo) -> Row | None:
-    """The row of the best quality; of equal ones the cheapest, then the first."""
+    """The row of the best quality that could be served; of equal ones the cheapest, then the first."""
 
     def key(item: tuple[int, Row]) -> tuple[float, float, int]:
         position, row = item
@@ -37,7 +38,8 @@ def best(rows: Sequence[Row], metric: MetricInfo) -> Row | None:
         cost = row.cost_per_1000.value
         return -gain(row.quality, metric), float("inf") if cost is None else cost, position
 
-    return min(enumerate(rows), key=key)[1] if rows else None
+    servable = [row for row in rows if not is_ceiling(row)]
+    return min(enumerate(servable), key=key)[1] if servable else None
 
 
 Standing = Literal["better", "worse", "undecided", "reference", "none"]

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -15,14 +14,15 @@ from markupsafe import Markup
 from breakeven.harness import formats as f
 from breakeven.harness import labels, wording
 from breakeven.harness.checklist import Item, checklist
-from breakeven.harness.families import FAMILY_WORDS, Family, family, pulls
+from breakeven.harness.families import FAMILY_WORDS, Family, family
 from breakeven.harness.pairs import LEVER_WORDS, LeverPair, lever_pairs
 from breakeven.harness.results import CellResult, Cost, Results, Row, TaskResult
 from breakeven.harness.wording import Told
-from breakeven.reports import _effects, _learning, _plots, _svg, _verdict
+from breakeven.reports import _effects, _learning, _plots, _retrieval, _svg, _verdict
 from breakeven.reports._effects import EffectsView
 from breakeven.reports._learning import LearningView
 from breakeven.reports._provenance import EFFORT, LedgerTable, ledger_of_task
+from breakeven.reports._retrieval import RetrievalView
 from breakeven.reports._rows import Standing, best, done, not_done, reference_of, standing
 from breakeven.reports._verdict import VerdictView
 
@@ -108,16 +108,6 @@ class TrainingView:
 
 
 @dataclass(frozen=True, slots=True)
-class RetrievalView:
-    """What a strategy retrieved for the test examples."""
-
-    label: str
-    per_example: str
-    distinct: str
-    frequent: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True, slots=True)
 class PromptView:
     """One rendered prompt of a strategy, where prompts were kept."""
 
@@ -151,7 +141,7 @@ class TaskView:
     levers: tuple[LeverView, ...]
     learning: LearningView | None
     trainings: tuple[TrainingView, ...]
-    retrievals: tuple[RetrievalView, ...]
+    retrieval: RetrievalView | None
     effects: EffectsView | None
     prompts: tuple[PromptView, ...]
     other_metrics: tuple[str, ...]
@@ -212,7 +202,7 @@ def view(results: Results, name: str) -> TaskView:
         levers=tuple(_lever(p, task) for p in lever_pairs(results, name)),
         learning=_learning.view(results, name),
         trainings=tuple(t for t in trainings if t is not None),
-        retrievals=tuple(_retrieval(r, task) for r in rows if pulls(r, "context")),
+        retrieval=_retrieval.view(rows, task),
         effects=_effects.view(results, name),
         prompts=tuple(_prompts(rows)),
         other_metrics=tuple(m.name for m in task.metrics[1:]),
@@ -354,26 +344,7 @@ def _training_facts(cell: CellResult) -> Iterator[tuple[str, str]]:
     yield "peak memory", f.large(t.get("peak_bytes"), "B")
 
 
-# --- retrieval and prompts -------------------------------------------------------------------
-
-
-def _retrieval(row: Row, task: TaskResult) -> RetrievalView:
-    shown: Counter[str] = Counter()
-    counts = []
-    for cell in row.cells:
-        for p in cell.predictions:
-            passages = p.meta.get("passages")
-            documents = [str(d) for d in passages] if isinstance(passages, list) else []
-            counts.append(len(documents))
-            shown.update(set(documents))
-    total = max(len(counts), 1)
-    frequent = tuple((_title(task, d), f"{f.share(n / total)} of examples") for d, n in shown.most_common(3))
-    distinct = f"{len(shown):,} of {task.document_count:,}"
-    return RetrievalView(f.clean(row.label), f.count(sum(counts) / total), distinct, frequent)
-
-
-def _title(task: TaskResult, document: str) -> str:
-    return f.clean(str(task.documents.get(document, {}).get("title") or document))[:80]
+# --- prompts ---------------------------------------------------------------------------------
 
 
 def _prompts(rows: Sequence[Row]) -> Iterator[PromptView]:

@@ -18,6 +18,7 @@ from breakeven.reports._effects import EffectsView
 from breakeven.reports._learning import LearningView
 from breakeven.reports._predicted import PredictedView
 from breakeven.reports._provenance import place
+from breakeven.reports._retrieval import RetrievalView
 from breakeven.reports._view import STANDING_SIGNS, RowView, TaskView, view
 
 _MARKUP = re.compile(r"([\\`*\[\]<>#|~&]|(?<!\w)_|_(?!\w))")
@@ -109,6 +110,8 @@ def _task(t: TaskView) -> Iterator[str]:
         yield ""
     if t.learning is not None:
         yield from _learning(t.learning)
+    if t.retrieval is not None and t.retrieval.cells:
+        yield from _retrieval(t.retrieval, t.task.primary.name)
     if t.effects is not None:
         yield from _effects(t.effects)
     if t.missing:
@@ -129,6 +132,26 @@ def _learning(found: LearningView) -> Iterator[str]:
     yield ""
     yield from (f"- {_sentence(s)}" for s in found.sentences)
     yield ""
+
+
+def _retrieval(found: RetrievalView, metric: str) -> Iterator[str]:
+    yield "### Retrieval"
+    yield ""
+    yield _line(["Strategy", *(head for head, _ in found.heads), "floor", escaped(metric), "ceiling"])
+    yield "|---|" + "--:|" * (len(found.heads) + 3)
+    for c in found.cells:
+        counts = [f"{count} ({share})" for count, share in c.counts]
+        yield _line([escaped(c.label), *counts, c.floor, c.quality, c.ceiling])
+    yield ""
+    if found.stages:
+        yield _line(["Strategy", "Stage", *found.measures])
+        yield "|---|---|" + "--:|" * len(found.measures)
+        for s in found.stages:
+            yield _line([escaped(s.label), s.stage, *(f"{value} ({i})" for value, i in s.numbers)])
+        yield ""
+    overflowed = [(s.label, s.overflowed) for s in found.shown if s.overflowed != f.DASH]
+    yield from (f"- {escaped(label)}: {n} answers had passages left out" for label, n in overflowed)
+    yield from [""] if overflowed else []
 
 
 def _effects(found: EffectsView) -> Iterator[str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -19,6 +20,15 @@ sys.path.insert(0, str(Path(__file__).parent))  # helpers beside the tests: open
 
 from browsing import browser  # noqa: F401 - a fixture
 from hosted_world import hosted, tiny_engine, tuning  # noqa: F401 - fixtures
+
+# The same cases every time, and nothing is timed.
+hypothesis.settings.register_profile(
+    "repeatable",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.filter_too_much],
+)
+hypothesis.settings.load_profile("repeatable")
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
-from breakeven.harness.embedding import SentenceEmbedder, language_warning
+from breakeven.harness import embedding
+from breakeven.harness._kept_vectors import KeptVectors
+from breakeven.harness.embedding import KEPT, SentenceEmbedder, language_warning
 from breakeven.harness.errors import UserError
 from breakeven.harness.ledger import Entry, Ledger
 
@@ -118,3 +122,82 @@ def test_a_timed_pass_computes_a_text_again_that_is_known_already(monkeypatch: p
     assert computed == []
     embedder.bind(Ledger(), fresh=True).encode(["a question asked before"], phase="serve")
     assert computed == [["a question asked before"]]
+
+
+# --- between runs ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def keeping(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Ledger]:
+    """Embeds texts as an index, as the next run of the program would: nothing is known but what was kept."""
+    monkeypatch.setattr(embedding, "WORTH_KEEPING", 3)
+    monkeypatch.setattr(KeptVectors, "of", lambda digest: KeptVectors(tmp_path / f"{digest[:8]}.sqlite"))
+
+    def run(*texts: str, fresh: bool = False) -> Ledger:
+        monkeypatch.setattr(embedding, "_shared", dict(loaded))
+        model = next(iter(loaded.values()))
+        model.vectors, model.lengths = {}, {}
+        model.tokens_done, model.seconds_spent = 0, 0.0
+        ledger = Ledger()
+        vectors = SentenceEmbedder(ledger, device="cpu", fresh=fresh).encode(texts, phase="index")
+        run.vectors = vectors  # type: ignore[attr-defined]
+        return ledger
+
+    SentenceEmbedder(device="cpu").encode(["loaded"], phase="serve")
+    loaded = {k: m for k, m in embedding._shared.items() if k[1] == "cpu"}
+    return run
+
+
+def tokens(ledger: Ledger, source: str) -> float:
+    return sum(
+        e.amount.value or 0 for e in ledger.select("index", "embedded_tokens") if e.source.startswith(source)
+    )
+
+
+def test_only_new_passages_are_embedded_when_documents_change(keeping: Any) -> None:
+    keeping("one", "two", "three words here")
+    whole = keeping("one", "two", "a new passage")
+    assert tokens(whole, "counted, no padding") == 5  # with the two around it
+    assert tokens(whole, KEPT) == 6
+
+
+def test_vectors_that_were_kept_are_the_same_to_the_bit(keeping: Any) -> None:
+    keeping("one", "two", "three words here")
+    first = keeping.vectors
+    keeping("one", "two", "three words here")
+    np.testing.assert_array_equal(keeping.vectors, first)
+
+
+def test_the_bill_is_that_of_the_whole_index(keeping: Any) -> None:
+    first = keeping("one", "two", "three words here")
+    again = keeping("one", "two", "three words here")
+    assert again.total("embedded_tokens").value == first.total("embedded_tokens").value
+    assert again.total("flops").value == first.total("flops").value
+    seconds = again.total("seconds")
+    assert (seconds.status, seconds.value) == ("estimated", pytest.approx(first.total("seconds").value))
+
+
+def test_what_is_timed_is_computed_again(keeping: Any) -> None:
+    keeping("one", "two", "three words here")
+    assert keeping("one", "two", "three words here", fresh=True).total("seconds").status == "measured"
+
+
+def test_few_texts_and_questions_are_not_kept(keeping: Any, tmp_path: Path) -> None:
+    keeping("one", "two")
+    SentenceEmbedder(device="cpu").encode(["a", "b", "c", "d"], phase="serve")
+    assert list(tmp_path.glob("*.sqlite")) == []
+
+
+def test_seconds_on_hardware_that_never_embedded_are_unknown(
+    keeping: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeping("one", "two", "three words here")
+    monkeypatch.setattr(embedding.hardware, "name", lambda: "another machine")
+    assert keeping("one", "two", "three words here").total("seconds").value is None
+
+
+def test_a_damaged_cache_is_no_error(keeping: Any, tmp_path: Path) -> None:
+    keeping("one", "two", "three words here")
+    (file,) = tmp_path.glob("*.sqlite")
+    file.write_bytes(b"not a database, but long enough to be taken for one" * 40)
+    assert keeping("one", "two", "three words here").total("embedded_tokens").value == 11

@@ -10,8 +10,10 @@ import pytest
 from strategy_fakes import World, examples
 
 from breakeven.baselines import _retrieval
+from breakeven.baselines._chunks import cut, words
 from breakeven.baselines._guard import Guard
-from breakeven.baselines._retrieval import PassageIndex, VectorIndex, cut, words
+from breakeven.baselines._retrieval import PassageIndex
+from breakeven.baselines._vectors import VectorIndex
 from breakeven.harness.contracts import Document, Input
 from breakeven.harness.errors import NotApplicable, UserError
 from breakeven.harness.ledger import Ledger

@@ -167,6 +167,23 @@ def report(
 
 
 @app.command()
+def retrieval(
+    suite: Annotated[str, typer.Argument(help="A suite's name or file.", show_default=False)],
+    change: Annotated[
+        list[str],
+        typer.Option("--set", help="Change the suite: key.key=value. Repeatable."),
+    ] = [],  # noqa: B006
+    limit: Annotated[OptionalInt, typer.Option(help="At most so many questions of each task.", min=2)] = None,
+    format: Annotated[str, typer.Option("--format", help="text, md or json.")] = "text",
+    save: Annotated[OptionalPath, typer.Option(help="File to write too: .md or .json.")] = None,
+) -> None:
+    """How well a suite's strategies find the document that answers, by stage; asks no language model."""
+    from breakeven.harness.cli.retrieval import retrieval as command
+
+    command(suite, change, limit, format, save)
+
+
+@app.command()
 def transfer(
     folder: Annotated[Path, typer.Argument(help="A finished run with tuned strategies.", show_default=False)],
     examples: Annotated[int, typer.Option(help="Test examples of each other task.", min=2)] = 24,

@@ -1,0 +1,113 @@
+"""`breakeven retrieval`: the numbers of every stage without a language model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from strategy_fakes import LetterEmbedder
+
+from breakeven.harness import embedding
+from breakeven.harness.ledger import Ledger
+
+ROWS = [
+    {"question": "what colour is the winter sky", "answer": "blue", "page": "sky"},
+    {"question": "what does error XK-2201 mean", "answer": "a shut valve", "page": "errors"},
+    {"question": "how deep is the sea", "answer": "deep", "page": "sea"},
+    {"question": "is the sea cold", "answer": "yes", "page": "sea"},
+]
+PAGES = {"sky": "the winter sky is blue", "sea": "the sea is deep and cold", "errors": "XK-2201: valve shut"}
+TASK = """\
+name: pages
+instructions: Answer.
+input_template: "{{ question }}"
+data: {test: rows.jsonl}
+columns: {input: question, reference: answer, GROUP}
+documents: pages
+metrics: [exact_match]
+sizes: {train: 0, validation: 0}
+"""
+SUITE = """\
+suite: pages
+tasks: {pages: {task: pages.yaml}}
+strategies:
+  zero-shot: {}
+  dense: {strategy: levers, context: {k: 1}}
+  words: {strategy: levers, context: {k: 1, retriever: lexical}}
+  both: {strategy: levers, context: {k: 1, retriever: hybrid}}
+  oracle: {strategy: levers, context: {k: 1, retriever: oracle}}
+"""
+
+
+@pytest.fixture
+def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    def letters(ledger: Ledger | None = None) -> LetterEmbedder:
+        return LetterEmbedder(ledger or Ledger(), [])
+
+    monkeypatch.setattr(embedding, "SentenceEmbedder", letters)
+    (tmp_path / "pages").mkdir()
+    for name, text in PAGES.items():
+        (tmp_path / "pages" / f"{name}.md").write_text(text)
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(r) + "\n" for r in ROWS))
+    (tmp_path / "pages.yaml").write_text(TASK.replace("GROUP", "group: page"))
+    (tmp_path / "suite.yaml").write_text(SUITE)
+    return tmp_path / "suite.yaml"
+
+
+def numbers(said: Any) -> dict[tuple[str, str], dict[str, Any]]:
+    return {(r["strategy"], r["stage"]): r for r in json.loads(said.out)["stages"]}
+
+
+def test_every_stage_of_every_strategy_that_retrieves_has_its_numbers(
+    suite: Path, breakeven: Callable[..., Any]
+) -> None:
+    said = breakeven("retrieval", suite, "--format", "json")
+    assert said.code == 0, said.err
+    assert list(numbers(said)) == [
+        ("dense", "dense"), ("words", "lexical"), ("both", "dense"), ("both", "lexical"), ("both", "fused"),
+    ]  # fmt: skip
+
+
+def test_numbers_are_those_of_the_ranks(suite: Path, breakeven: Callable[..., Any]) -> None:
+    found = numbers(breakeven("retrieval", suite, "--format", "json"))["words", "lexical"]
+    assert found["ranks"] == [1, 1, 1, 1]
+    value, low, high = found["recall@1"]
+    assert value == 1.0
+    assert low < 1.0 <= high
+
+
+def test_the_table_shows_stages_and_differences_to_the_first_strategy(
+    suite: Path, breakeven: Callable[..., Any], tmp_path: Path
+) -> None:
+    said = breakeven("retrieval", suite, "--save", tmp_path / "found.md")
+    written = (tmp_path / "found.md").read_text()
+    for text in (said.out, written):
+        assert "pages: 4 questions about 3 documents" in text
+        assert "recall@1" in text
+        assert "- dense" in text
+        assert "oracle on pages: a ceiling" in text
+        assert "zero-shot" not in text
+
+
+def test_a_task_that_does_not_say_which_document_answers_is_named(
+    suite: Path, breakeven: Callable[..., Any]
+) -> None:
+    (suite.parent / "pages.yaml").write_text(TASK.replace(", GROUP", ""))
+    said = breakeven("retrieval", suite)
+    assert said.code == 2
+    assert "no strategy of this suite retrieves on a task that says which document answers" in said.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [(["--format", "xml"], "one of text, md, json"), (["--save", "x.csv"], "neither in .md")],
+)
+def test_wrong_options_are_named(
+    suite: Path, breakeven: Callable[..., Any], arguments: list[str], says: str
+) -> None:
+    said = breakeven("retrieval", suite, *arguments)
+    assert said.code == 2
+    assert says in said.err
