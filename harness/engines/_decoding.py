@@ -86,13 +86,15 @@ def generate(
     start = time.perf_counter()
     prompts = [row.prompt for row in rows]
     shared = _prefix.length(prompts) if prefixes is not None else 0
-    ids, mask = _left_padded([prompt[shared:] for prompt in prompts], tokens.pad_id, device)
+    ids, mask = _left_padded(prompts, tokens.pad_id, device)
+    cache = growing_cache(config)
     if shared and prefixes is not None:
-        cache = prefixes.cache(prompts[0][:shared], len(rows), forward, config, device)
-        mask = torch.cat([mask.new_ones((len(rows), shared)), mask], dim=1)
-    else:
-        cache = growing_cache(config)
+        # All columns are those of prompts read whole, so that attention rounds alike: of the beginning, a row
+        # has as much in the cache as lies left of what is read, and reads the rest of it again.
+        lengths = [max(0, len(prompt) - (ids.shape[1] - shared)) for prompt in prompts]
+        cache = prefixes.cache(prompts[0][:shared], lengths, forward, config, device)
     places = (mask.cumsum(-1) - 1).clamp(min=0)[:, shared:]
+    ids = ids[:, shared:]
     live: list[Row | None] = list(rows)  # None: finished, its line computes nothing anybody reads
     while True:
         out = forward(

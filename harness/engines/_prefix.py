@@ -39,8 +39,13 @@ class Prefixes:
     def __init__(self) -> None:
         self._kept: OrderedDict[tuple[int, ...], list[tuple[Any, Any]]] = OrderedDict()
 
-    def cache(self, prefix: list[int], rows: int, forward: Forward, config: Any, device: str) -> Any:
-        """A key-value cache that holds the prefix for so many rows, with room to grow."""
+    def cache(
+        self, prefix: list[int], lengths: Sequence[int], forward: Forward, config: Any, device: str
+    ) -> Any:
+        """A key-value cache as wide as the prefix, with room to grow.
+
+        Of each row it holds so many first tokens of the prefix, flush right.
+        """
         key = tuple(prefix)
         if key not in self._kept:
             self._kept[key] = _read(prefix, forward, config, device)
@@ -48,9 +53,21 @@ class Prefixes:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
         made = growing_cache(config)
+        spread = _spread(len(prefix), lengths)
         for layer, (keys, values) in zip(made.layers, self._kept[key], strict=True):
-            layer.update(keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1))
+            layer.update(spread(keys), spread(values))
         return made
+
+
+def _spread(width: int, lengths: Sequence[int]) -> Callable[[Any], Any]:
+    """Takes (1, heads, width, size) to (rows, heads, width, size), each row shifted to the right."""
+    import torch
+
+    if all(length == width for length in lengths):
+        return lambda kept: kept.expand(len(lengths), -1, -1, -1)
+    columns = torch.arange(width) - (width - torch.tensor(lengths))[:, None]
+    columns = columns.clamp(min=0)  # left of a row's own stands anything: nobody sees it
+    return lambda kept: kept[0][:, columns.to(kept.device)].transpose(0, 1)
 
 
 def _read(prefix: list[int], forward: Forward, config: Any, device: str) -> list[tuple[Any, Any]]:

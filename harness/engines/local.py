@@ -337,7 +337,9 @@ class LocalEngine:
         if prefixes is None or not begins:
             return None
         config, device = self._shared.base.config, self._base._device
-        return lambda rows: prefixes.cache(prompts[0][:begins], rows, self._forward, config, device)
+        return lambda rows: prefixes.cache(
+            prompts[0][:begins], [begins] * rows, self._forward, config, device
+        )
 
     @cached_property
     def _trees(self) -> bool:
