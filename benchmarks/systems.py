@@ -28,10 +28,11 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def make_run(out: Path) -> Path:
+def make_run(out: Path, changes: Sequence[str]) -> Path:
     """Run the suite; returns the folder, also where a cell failed. Ends the program if there is none."""
     main = "from breakeven.harness.cli import main; main()"
     command = [sys.executable, "-c", main, "run", SUITE, "--out", str(out)]
+    command += [word for change in changes for word in ("--set", change)]
     before = set(out.glob(f"{SUITE}-*"))
     code = subprocess.run(command, check=False).returncode
     made = sorted(set(out.glob(f"{SUITE}-*")) - before)
@@ -54,8 +55,8 @@ def lines(runs: Sequence[Results]) -> Iterator[str]:
             yield _line(_of_run(*rows[name]))
     for name, here in trainers().items():
         if name not in rows:
-            why = here.why_not or "not in this suite: it trains at a provider, for money"
-            yield _line([name, here.what or "?", f"no: {why}", *["-"] * 7])
+            why = here.why_not or "not in this run"
+            yield _line([name, here.what.partition(",")[0] or "?", f"no: {why}", *["-"] * 7])
 
 
 def _of_run(found: Results, row: Row) -> list[str]:
@@ -118,9 +119,10 @@ def main() -> None:
         "runs", nargs="*", type=Path, help="finished runs of the suite; one is made unless given"
     )
     parser.add_argument("--out", type=Path, default=Path("runs"), help="where a new run goes")
+    parser.add_argument("--set", action="append", default=[], help="change the suite, as in `breakeven run`")
     parser.add_argument("--write", type=Path, help="a Markdown file to write the table into")
     given = parser.parse_args()
-    runs = [results.load(folder) for folder in given.runs or [make_run(given.out)]]
+    runs = [results.load(folder) for folder in given.runs or [make_run(given.out, given.set)]]
     table = [*lines(runs), "", *(made_with(found) for found in runs)]
     print("\n".join(table))
     if given.write:

@@ -169,6 +169,22 @@ def test_losses_and_seconds_are_those_it_reported(system: Any, tunable: Tunable)
     assert result.peak_bytes is None or result.peak_bytes > 1_000_000
 
 
+def test_a_step_that_is_said_twice_is_one_step() -> None:
+    """AutoTrain logs each step, and so does the library below it; numbers may stand in quotation marks."""
+    from breakeven.baselines.trainers._returned import Watch
+
+    watch = Watch("AutoTrain", 2, 100, lambda *_: None)
+    for line in (
+        "INFO | common:on_log:367 - {'loss': 2.5, 'grad_norm': 0.8, 'epoch': 0.5}",
+        " 50%| 1/2 [00:01] {'loss': 2.5, 'grad_norm': 0.8, 'epoch': 0.5}",
+        "{'loss': '2.5', 'grad_norm': '0.8', 'epoch': '1.0'}",
+        "{'train_runtime': '3.5', 'epoch': '1.0'}",
+    ):
+        watch.line(line)
+    assert watch.losses == [(1, 2.5), (2, 2.5)]
+    assert watch.seconds == 3.5
+
+
 def test_a_record_in_a_file_goes_before_what_was_printed(
     system: Any, tunable: Tunable, trained: Path
 ) -> None:

@@ -33,6 +33,7 @@ WEIGHTS, CONFIG, STATE = "adapter_model.safetensors", "adapter_config.json", "tr
 
 _NUMBER = r"'?(-?[\d.]+(?:e[+-]?\d+)?|nan|inf)'?"
 _LOSS = re.compile(rf"\{{'loss': {_NUMBER}")
+_EPOCH = re.compile(rf"'epoch': {_NUMBER}")
 _RUNTIME = re.compile(rf"'train_runtime': {_NUMBER}")
 #: Seconds between two looks at memory.
 MEMORY_LOOK = 1.0
@@ -62,12 +63,16 @@ class Watch:
     losses: list[tuple[int, float]] = field(default_factory=list)
     seconds: float | None = None
     _looked: float = 0.0
+    _epoch: str = ""
     _began: float = field(default_factory=time.monotonic)
 
     def line(self, line: str) -> None:
         """One line of output."""
         if found := _LOSS.search(line):
-            self.losses.append((len(self.losses) + 1, float(found[1])))
+            epoch = _EPOCH.search(line)
+            if epoch is None or epoch[1] != self._epoch:  # AutoTrain says each step twice
+                self.losses.append((len(self.losses) + 1, float(found[1])))
+            self._epoch = epoch[1] if epoch else ""
         if found := _RUNTIME.search(line):
             self.seconds = float(found[1])
 
