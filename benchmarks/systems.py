@@ -23,8 +23,8 @@ from breakeven.harness.results import Results, Row
 
 SUITE, TASK = "systems", "recipe_ingredients"
 COLUMNS = (
-    "trainer", "version", "trained here", "training, s", "process, s", "tokens", "last loss",
-    "set F1", "one-off", "per 1,000 requests",
+    "trainer", "version", "trained here", "rows (train, test)", "training, s", "process, s", "tokens",
+    "last loss", "set F1", "one-off", "per 1,000 requests",
 )  # fmt: skip
 
 
@@ -56,21 +56,22 @@ def lines(runs: Sequence[Results]) -> Iterator[str]:
     for name, here in trainers().items():
         if name not in rows:
             why = here.why_not or "not in this run"
-            yield _line([name, here.what.partition(",")[0] or "?", f"no: {why}", *["-"] * 7])
+            yield _line([name, here.what.partition(",")[0] or "?", f"no: {why}", *["-"] * 8])
 
 
 def _of_run(found: Results, row: Row) -> list[str]:
     training = next((cell.training for cell in row.cells if cell.training), None) or {}
-    settings = training.get("settings", {})
+    settings, tested = training.get("settings", {}), len(found.tasks[TASK].test)
     version = settings.get("system") or _version(found, row.strategy)
     if row.quality is None:
-        return [row.strategy, version, f"no: {row.reason}", *["-"] * 7]
+        return [row.strategy, version, f"no: {row.reason}", *["-"] * 8]
     if not training:
-        return [row.strategy, "-", "-", *["-"] * 4, _quality(row), *_money(found, row)]
+        return [row.strategy, "-", "-", f"0, {tested}", *["-"] * 4, _quality(row), *_money(found, row)]
     return [
         row.strategy,
         version,
         "yes",
+        f"{training['examples']}, {tested}",
         f"{training['seconds']:.0f}",
         f"{settings['process_seconds']:.0f}" if "process_seconds" in settings else "-",
         f"{training['training_tokens']:,}",

@@ -81,7 +81,7 @@ def test_another_seed_gives_another_curve(tmp_path: Path) -> None:
 
 @pytest.mark.model
 def test_on_the_default_model_its_losses_are_those_of_peft(tmp_path: Path) -> None:
-    """30 layers add up more rounding than two, but none that a wrong mask or rate would leave."""
+    """30 layers add up more rounding than two: seen are 3e-5. A wrong mask or rate leaves far more."""
     from breakeven.harness.engines.local import local
 
     tunable = local("smollm2-135m-instruct", dtype="float32", device="cpu").tunable()
@@ -96,7 +96,7 @@ def test_on_the_default_model_its_losses_are_those_of_peft(tmp_path: Path) -> No
     ours, theirs = tiny.train(tmp_path / "peft", **settings), train(tmp_path / "trl", **settings)
     assert len(curve(ours)) == 6
     assert curve(ours)[-1] < 0.8 * curve(ours)[0]
-    assert curve(theirs) == pytest.approx(curve(ours), rel=0.01)
+    assert curve(theirs) == pytest.approx(curve(ours), rel=1e-3)
 
 
 # --- what is left behind -------------------------------------------------------------------------
