@@ -2,8 +2,8 @@
 
     python benchmarks/where.py --banking77 PATH/TO/banking77
 
-The cases are those of `bench.py`, our side alone. For another commit: `make links` in a checkout of it, then this
-file with `PYTHONPATH=.typing` there. Profiling makes small operations look slower than they are.
+The cases are those of `bench.py`, our side alone. For another commit: `make links` in a checkout of it, then
+this file with `PYTHONPATH=.typing` there. Profiling makes small operations look slower than they are.
 """
 
 from __future__ import annotations
