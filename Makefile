@@ -50,7 +50,7 @@ $(STAMP): pyproject.toml constraints.txt
 # The folder holds the data set's train.csv, test.csv and categories.json.
 bench: $(STAMP) model
 	@test -n "$(BANKING77)" || { echo "missing: the data. Say make bench BANKING77=path/to/banking77"; exit 1; }
-	$(BIN)/python benchmarks/bench.py --banking77 "$(BANKING77)" --write benchmarks/README.md
+	$(BIN)/python benchmarks/bench.py --banking77 "$(BANKING77)" --write benchmarks/README.md --write README.md
 
 clean:
 	rm -rf $(VENV) .bench runs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .typing

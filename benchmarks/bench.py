@@ -1,6 +1,6 @@
 """Our speed beside that of a peer: one table, from one command that alternates ours and theirs.
 
-    python benchmarks/bench.py --banking77 PATH/TO/banking77 --write benchmarks/README.md
+    python benchmarks/bench.py --banking77 PATH/TO/banking77 --write benchmarks/README.md --write README.md
 
 Peers run in environments of their own, made on first use under `.bench/` from the pinned requirements beside
 this file. Both sides load their model before the clock starts, see the same prompts, and take turns; seconds
@@ -22,8 +22,9 @@ from statistics import median
 from typing import Any
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE / "speed"))
+sys.path[:0] = [str(HERE), str(HERE / "speed")]
 
+from _pages import write_between  # noqa: E402
 from _worker import Worker  # noqa: E402
 
 from breakeven.harness import hardware, models  # noqa: E402
@@ -319,27 +320,33 @@ def lines(cases: Sequence[Case]) -> Iterator[str]:
         )
 
 
+def gpu_lines() -> Iterator[str]:
+    """What is wanted of a GPU: no command of this table runs on one yet."""
+    for name, wanted in (
+        ("LoRA in bf16 and 4 bits on a GPU, beside TRL", "1.5 x"),
+        ("LoRA of a 1-8 B model on a GPU, beside the card's matrix rate", "45 %"),
+    ):
+        yield f"| {name} | not measured | not measured | - | {wanted} | - | no GPU was at hand |"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("cases", nargs="*", help=f"of {', '.join(CASES)}; all unless named")
     parser.add_argument("--banking77", type=Path, required=True, help="the folder with its files")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--write", type=Path, help="a Markdown file to write the table into")
+    parser.add_argument("--write", type=Path, action="append", help="a Markdown file to write the table into")
     given = parser.parse_args()
     bench = Bench(models.resolve("smollm2-135m-instruct"), *banking(given.banking77))
     found = []
     for name in given.cases or CASES:
         print(name, file=sys.stderr)
         found.append(CASES[name](bench, given.rounds))
-    table = [*lines(found), "", _made_with(bench)]
+    table = [*lines(found), *gpu_lines(), "", _made_with(bench)]
     for worker in bench.workers.values():
         worker.end()
     print("\n".join(table))
-    if given.write:
-        head, rest = given.write.read_text(encoding="utf-8").split("<!-- bench -->", 1)
-        tail = rest.split("<!-- /bench -->", 1)[1]
-        made = "\n".join(["<!-- bench -->", *table, "<!-- /bench -->"])
-        given.write.write_text(head + made + tail, encoding="utf-8")
+    for page in given.write or ():
+        write_between(page, "bench", "\n".join(table))
 
 
 def _made_with(bench: Bench) -> str:

@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from peft.tuners.lora import Linear as LoraLinear
 
+from breakeven.baselines.trainers._model import Forward, adapted
+from breakeven.baselines.trainers._settings import Settings
 from breakeven.baselines.trainers.peft import peft
 from breakeven.harness.contracts import Completion, Request, TrainingPair, TrainingResult
 from breakeven.harness.engines.local import LocalEngine, local
@@ -110,3 +113,14 @@ def test_transformers_and_peft_alone_load_the_adapter_and_answer_the_same(tuned:
 
 def test_the_logits_of_answer_tokens_alone_are_computed(tuned: Tuned) -> None:
     assert tuned.result.settings["logits"] == "answer tokens"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_it_is_trained_the_quick_way(dtype: str) -> None:
+    """Whether a model takes examples in one row is tried on it; rounding must not be mistaken for a no."""
+    given = local("smollm2-135m-instruct", dtype=dtype).tunable()
+    with adapted(given, Settings(), seed=0) as model:
+        forward = Forward(model, given, Settings())
+        assert forward.costs.one_row
+        assert forward.answers_only
+        assert all("forward" in vars(m) for m in model.modules() if isinstance(m, LoraLinear))
