@@ -16,10 +16,11 @@ import time
 GRACE = 5.0
 
 
-def watch(process: "subprocess.Popen[bytes]") -> None:
-    """Wait for the end of stdin, then end everything in this group."""
+def watch(process: "subprocess.Popen[bytes]", ending: threading.Event) -> None:
+    """Wait for the end of stdin, then end everything in this group, ourselves too."""
     while os.read(0, 4096):
         pass
+    ending.set()
     if process.poll() is None:
         os.killpg(0, signal.SIGTERM)  # ignored here, not in what was started
         end = time.monotonic() + GRACE
@@ -38,8 +39,12 @@ def main() -> int:
         print(f"{sys.argv[1]}: {error.strerror}", file=sys.stderr)
         return 127
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    threading.Thread(target=watch, args=(process,), daemon=True).start()
+    ending = threading.Event()
+    watcher = threading.Thread(target=watch, args=(process, ending), daemon=True)
+    watcher.start()
     code = process.wait()
+    if ending.is_set():  # what the command had started may be there still
+        watcher.join()
     return code if code >= 0 else 128 - code
 
 
