@@ -80,7 +80,7 @@ def run(
     Args:
         env: its whole environment.
         on_line: told each line as it comes; a bar that redraws itself makes one line each time.
-        alive: called every few hundred milliseconds.
+        alive: called every few hundred milliseconds, and once it has ended.
 
     Whatever this raises (Ctrl-C too, and what the callbacks raise), the command and all it started are ended
     first.
@@ -104,9 +104,9 @@ def run(
             while True:
                 ended = process.poll() is not None
                 rest = _tell(rest + reading.read(), on_line)
+                alive()
                 if ended:
                     break
-                alive()
                 time.sleep(LOOK)
         finally:
             _end(process)
