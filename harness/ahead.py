@@ -58,16 +58,23 @@ class Look:
         said: one sentence for the record, without its full stop.
         warnings: a sentence each.
         accepted: the most that others may bill without asking again; None where any amount was accepted.
+        unpriced: whether what has no price was accepted too.
         details: all of it, as JSON.
     """
 
     said: str
     warnings: tuple[str, ...]
     accepted: float | None
+    unpriced: bool
     details: Mapping[str, Any]
 
     def summary(self) -> dict[str, Any]:
-        return {"said": self.said, "warnings": list(self.warnings), "accepted": self.accepted}
+        return {
+            "said": self.said,
+            "warnings": list(self.warnings),
+            "accepted": self.accepted,
+            "unpriced": self.unpriced,
+        }
 
 
 class Leaks:

@@ -50,7 +50,7 @@ class Gate:
             UserError: something would spoil a training, or the bill is not accepted.
         """
         if not self.looks and self.yes:
-            return _look(Trainings(), None, None, False)
+            return _look(Trainings(), None, (None, True), False)
         seen, bill, world = Trainings(), None, _world(coming)
         try:
             if self.looks:
@@ -70,31 +70,34 @@ class Gate:
             return None
         return _look(seen, bill, accepted, self.looks)
 
-    def _accepted(self, coming: Ahead, bill: Bill | None) -> float | None:
-        """The most that may be billed from now on without asking again. Raises UserError where it is refused.
+    def _accepted(self, coming: Ahead, bill: Bill | None) -> tuple[float | None, bool]:
+        """The most that may be billed from now on without asking again, and whether what has no price may go.
 
-        What was accepted before holds: a resumed run asks again only for more.
+        What was accepted before holds: a resumed run asks again only for more. Raises UserError where it is
+        refused.
         """
-        limits = coming.suite.limits
-        before = (coming.before or {}).get("accepted", limits.ask_above)
-        if not bill or before is None:
-            return None if before is None else float(before)
+        limits, before = coming.suite.limits, coming.before or {}
+        accepted, unpriced = before.get("accepted", limits.ask_above), bool(before.get("unpriced"))
+        if not bill or accepted is None:
+            return accepted, unpriced
         purse = store.read_json(coming.folder / "purse.json", {})
         spent = float(purse.get("spent", 0.0)) + float(purse.get("reserved", 0.0))
-        known = max(float(before), limits.ask_above)
-        if spent + bill.total <= known and not bill.paying:
-            return known
+        most = max(float(accepted), limits.ask_above)
+        above, unknown = spent + bill.total > most, bool(bill.paying) and not unpriced
+        if not above and not unknown:
+            return most, unpriced
         what = bill.sentence()
         if spent:
             what += f" on top of the {spent:,.2f} that was spent"
         if not (self.yes or self._agrees(what, coming.display)):
-            above = f"more than limits.ask_above ({limits.ask_above:g} {bill.currency})"
+            limit = f"more than limits.ask_above ({limits.ask_above:g} {bill.currency})"
+            prices = "give its price in a file (--prices) or set limits.allow_unpriced; " if unknown else ""
             raise UserError(
-                f"{what}. That is {above if spent + bill.total > known else 'not known in full'}; "
-                "nothing was sent",
-                hint="say --yes to accept it, or look closer with: breakeven estimate",
+                f"{what}. That is {limit if above else 'not known in full'}; nothing {'more ' * bool(spent)}"
+                "was sent",
+                hint=f"{prices}--yes accepts it; breakeven estimate looks closer",
             )
-        return None if bill.paying else spent + bill.total
+        return max(most, spent + bill.total), unpriced or unknown
 
     def _agrees(self, what: str, display: Any) -> bool:
         """Asks a person, if there is one; no progress bar is drawn over the question."""
@@ -240,7 +243,7 @@ def _meter(coming: Ahead, spec: CellSpec) -> EnergyMeter | None:
     return energy.energy_meter(device)
 
 
-def _look(seen: Trainings, bill: Bill | None, accepted: float | None, looks: bool) -> Look:
+def _look(seen: Trainings, bill: Bill | None, accepted: tuple[float | None, bool], looks: bool) -> Look:
     warnings = tuple(seen.warnings())
     said = [seen.said() if looks else "skipped (--no-preflight)"]
     if bill:
@@ -260,9 +263,9 @@ def _look(seen: Trainings, bill: Bill | None, accepted: float | None, looks: boo
         ],
         "not_looked_at": list(seen.unseen),
         "bill": bill.to_json() if bill else None,
-        "accepted": accepted,
+        "accepted": accepted[0],
     }
-    return Look("; ".join(part for part in said if part), warnings, accepted, details)
+    return Look("; ".join(part for part in said if part), warnings, *accepted, details)
 
 
 def terminal() -> Callable[[str], bool] | None:
