@@ -293,3 +293,17 @@ def test_choices_that_are_scored_by_prompts_are_billed_as_prompts() -> None:
     scored = engine.most_billed(Request("a", messages, choices=("wet", "dry")))
     assert plain.output_tokens == 106
     assert scored.input_tokens > 3 * plain.input_tokens
+
+
+def test_no_bar_is_drawn_over_a_question() -> None:
+    from io import StringIO
+
+    from rich.console import Console
+
+    from breakeven.harness.progress import LiveDisplay
+
+    with LiveDisplay(Console(file=StringIO(), force_terminal=True)) as display:
+        assert display._progress is not None
+        with display.paused():
+            assert not display._progress.live.is_started
+        assert display._progress.live.is_started
