@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from breakeven.baselines._settings import WeightSettings
 from breakeven.baselines._tuning import default_lr, pairs_digest
 from breakeven.baselines.trainers._settings import Settings
-from breakeven.baselines.trainers._systems import Job, System, jsonl, system
+from breakeven.baselines.trainers._systems import Job, Prepared, System, jsonl, system
 from breakeven.harness.contracts import EngineSession, Export, ExportTarget, Json, Request, TrainingPair
 from breakeven.harness.errors import UserError
 
@@ -66,7 +66,13 @@ def export(
         packing=target.packing,
         extra=target.extra,
     )
-    made = {TRAIN: jsonl(chosen.rows(kept))}
+    base = job.model
+    prepare: tuple[str, ...] = ()
+    made: dict[str, str] = {}
+    if isinstance(chosen, Prepared):
+        named, prepare, made = chosen.taken_along(base)
+        job = replace(job, model=named)
+    made |= {TRAIN: jsonl(chosen.rows(kept))}
     if checks:
         made[VALIDATION] = jsonl(chosen.rows(checks))
     made |= chosen.files(job)
@@ -76,7 +82,8 @@ def export(
         "version": chosen.VERSION,
         "command": list(chosen.command(job)),
         "adapter": chosen.adapter(job),
-        "base_model": job.model,
+        "base_model": base,
+        **({"prepare": list(prepare)} if prepare else {}),
         "model": {"name": card.name, "digest": card.digest, "dtype": card.dtype},
         "trainer": weights.trainer,
         "settings": settings.what_matters() | {"lr": job.lr, "max_length": longest},
@@ -144,6 +151,10 @@ def _readme(chosen: System, job: Job, record: Mapping[str, Any], remarks: Sequen
         if not chosen.adapter(job)
         else f"breakeven import-adapter {chosen.adapter(job)} --export . --seconds N --money WHAT-IT-COST"
     )
+    command = shlex.join(record.get("prepare") or ())
+    prepare = (
+        f"\nIn this folder, the model as this system reads it rightly:\n\n    {command}\n" if command else ""
+    )
     return f"""\
 # One training with {chosen.TITLE}
 
@@ -153,7 +164,7 @@ def _readme(chosen: System, job: Job, record: Mapping[str, Any], remarks: Sequen
 On the machine that trains, once:
 
     {chosen.INSTALL}
-
+{prepare}
 Then, in this folder:
 
     {shlex.join(chosen.command(job))}

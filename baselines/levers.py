@@ -104,6 +104,12 @@ class Levers:
             adapter = tune(self.settings.weights, pairs, checks, engine, services)
         return LeversPredictor(composer, services, engine, adapter, report)
 
+    def check_trainable(self, brief: Brief, services: Services) -> None:
+        """See `contracts.Exportable`."""
+        engine = self._engine(brief, services)
+        if self.settings.weights is not None:
+            require_trainable(engine, self.settings.weights)
+
     def training_pairs(
         self, brief: Brief, train: Sequence[Example], validation: Sequence[Example], services: Services
     ) -> tuple[list[TrainingPair], list[TrainingPair]]:

@@ -19,6 +19,7 @@ from breakeven.harness.contracts import (
     TrainingOutlook,
     take,
 )
+from breakeven.harness.energy import EnergyMeter
 from breakeven.harness.errors import NotApplicable, UserError
 from breakeven.harness.ledger import Ledger
 from breakeven.harness.plan import CellSpec
@@ -74,7 +75,8 @@ class Foreseen:
 class World:
     """What looking ahead needs of a run: suite, tasks, engines, embedding model, and a scratch folder.
 
-    `loading` gathers the seconds that loading the embedding model takes, once one is asked for.
+    `loading` gathers the seconds that loading the embedding model takes, once one is asked for. At most
+    `sample` training examples and documents are looked at; `meter` makes a meter for what is indexed.
     """
 
     suite: Suite
@@ -84,6 +86,8 @@ class World:
     folder: Path
     say: Callable[[str], None] = lambda text: None
     loading: list[float] = field(default_factory=list)
+    sample: int = LOOKED_AT
+    meter: Callable[[], EnergyMeter | None] = lambda: None
 
     def embedder(self, ledger: Ledger) -> Embedder:
         if not self.loading:
@@ -100,7 +104,7 @@ class World:
             seed=spec.seed if spec.seed is not None else self.suite.seeds[0],
             ledger=ledger,
             scratch=scratch,
-            artifacts=store.ArtifactStore(self.folder / "artifacts", ledger),
+            artifacts=store.ArtifactStore(self.folder / "artifacts", ledger, self.meter),
             engine=Session(engine, Journal(None), ledger, "serve") if engine is not None else None,
             embedder=lambda: self.embedder(ledger),
         )
@@ -118,7 +122,7 @@ def foresee(spec: CellSpec, world: World) -> Foreseen:
         start = time.perf_counter()
         services = world.services(spec, Ledger())
         train = plan.training_rows(world.tasks, spec)
-        preview = strategy.preview(task.brief, train, task.validation, services, LOOKED_AT)
+        preview = strategy.preview(task.brief, train, task.validation, services, world.sample)
         fitted = time.perf_counter()
         start += sum(world.loading) - loaded
         requests = tuple(preview.requests([Input(e.id, e.input) for e in chosen]))

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -550,7 +550,11 @@ class Export:
 
 @runtime_checkable
 class Exportable(Protocol):
-    """A strategy that tunes weights, and whose training can be looked at, or done elsewhere."""
+    """A strategy that tunes weights, and whose training can be looked at, or done elsewhere.
+
+    It may have `check_trainable(brief, services)`, which raises NotApplicable where `fit` would because its
+    trainer cannot tune that model, so that nobody looks at a training that never is.
+    """
 
     def training_pairs(
         self, brief: Brief, train: Sequence[Example], validation: Sequence[Example], services: Services
@@ -603,11 +607,27 @@ class Usability:
     note: str = ""
 
 
+Factory = TypeVar("Factory", bound=Callable[..., Any])
+
+
 @runtime_checkable
 class Checked(Protocol):
-    """A trainer that can tell whether it is usable here. Looks; installs and starts nothing."""
+    """A trainer that can tell whether it is usable here. Looks; installs and starts nothing.
+
+    A trainer that cannot be made without settings says so by its factory: see `checked`.
+    """
 
     def usable(self) -> Usability: ...
+
+
+def checked(usable: Callable[[], Usability]) -> Callable[[Factory], Factory]:
+    """Marks the factory of a trainer with what tells whether it is usable, whatever its settings."""
+
+    def mark(factory: Factory) -> Factory:
+        vars(factory)["usable"] = usable
+        return factory
+
+    return mark
 
 
 # --- before anything runs --------------------------------------------------------------------
@@ -667,7 +687,8 @@ class TrainingOutlook:
             None where the trainer cannot say, and then those of `sample` count.
         sample: (folder, seconds) -> a few real steps, about so many seconds of them.
         billed: somebody else trains, for `money`, None where that has no price; `unpriced` names what is not
-            counted. What comes out is then asked at the price of `served_as`.
+            counted. What comes out is then asked at the price of `served_as`; where it must be deployed,
+            an hour costs that of `hosting`, and it serves after `hosting_patience` seconds at most.
     """
 
     key: str
@@ -684,6 +705,8 @@ class TrainingOutlook:
     money: float | None = 0.0
     unpriced: tuple[str, ...] = ()
     served_as: str = ""
+    hosting: str = ""
+    hosting_patience: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,6 +131,9 @@ class HostedTrainer(Protocol):
 
     `tune` must be resumable, and must not pay twice: called again with the same folder it finds what it has
     uploaded and the job it has created, even where it was killed before it could note their ids.
+
+    Where what comes out must be deployed to be asked, `hosting` says so: (the price book's name of the hour,
+    seconds until it serves at most).
     """
 
     @property

@@ -6,6 +6,8 @@ Cells done and to do, examples, tokens per second, time left. Nothing here chang
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -98,6 +100,16 @@ class LiveDisplay:
     ) -> None:
         if self._progress is not None:
             self._progress.stop()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Draws nothing while this lasts: somebody is asked something."""
+        assert self._progress is not None
+        self._progress.stop()
+        try:
+            yield
+        finally:
+            self._progress.start()
 
     def cell_started(self, spec: CellSpec, position: int, total: int) -> None:
         assert self._progress is not None

@@ -10,13 +10,14 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from breakeven.harness import deployments, egress, plan, registry, scoring, store
+from breakeven.harness import ahead, deployments, egress, plan, registry, scoring, store
 from breakeven.harness import suite as suites
 from breakeven.harness.contracts import Embedder, Engine, Example, Message, Request, Task
 from breakeven.harness.errors import UserError
@@ -36,13 +37,14 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Options:
     """What the command line adds to a suite. `limit` caps test examples, `only` are glob patterns, `estimate`
-    is kept in the run folder for its reports."""
+    is kept in the run folder for its reports, `gate` looks at what is ahead and may stop it."""
 
     only: tuple[str, ...] = ()
     limit: int | None = None
     keep_prompts: bool = False
     prices: Path | None = None
     estimate: Estimate | None = None
+    gate: ahead.Gate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +131,13 @@ def _start(suite: Suite, folder: Path, options: Options, display: Display) -> Ou
     fetch_models(suite, specs, display)
     engines.book.check("machine_hours", suite.economics.hardware, field="economics.hardware")
     preflight(tasks, specs, engines)
-    with store.locked(folder):
+    with _begun(folder), store.locked(folder):
+        coming = ahead.Ahead(suite, folder, tasks, specs, engines, display)
+        look = options.gate(coming) if options.gate is not None else None
         suite = _frozen(suite, options)
         store.write_text(folder / "suite.yaml", suite.to_yaml())
         for name, task in tasks.items():
-            write_task(folder / "tasks" / name, task)
+            write_task(folder / "tasks" / name, task, coming.leaks)
         if options.estimate is not None:
             options.estimate.save(folder / ESTIMATE)
         info = {
@@ -154,10 +158,25 @@ def _start(suite: Suite, folder: Path, options: Options, display: Display) -> Ou
             # at the end again; a killed run is reported from these
             "models": engines.cards(),
             "price_book": _prices(suite, engines, engines.cards()),
+            **({"preflight": look.summary()} if look is not None else {}),
         }
+        if look is not None:
+            ahead.keep(folder, look)
         store.write_json(folder / "engines.json", engines.chosen())
         store.write_json(folder / "run.json", info)
         return _go(suite, folder, tasks, engines, options, display)
+
+
+@contextmanager
+def _begun(folder: Path) -> Iterator[None]:
+    """A new run whose folder is gone again where it was stopped before it began."""
+    there = folder.exists()
+    try:
+        yield
+    except BaseException:
+        if not there and not (folder / "run.json").exists():
+            store.remove(folder)
+        raise
 
 
 def _check_reference(suite: Suite, tasks: Mapping[str, Task]) -> None:
@@ -197,6 +216,7 @@ def resume(folder: Path, options: Options, display: Display) -> Outcome:
         options.limit or info.get("limit"),
         options.keep_prompts or info.get("keep_prompts", False),
         options.prices,
+        gate=options.gate,
     )
     with egress.only(suite.allow_hosts):
         return _resume(suite, folder, info, options, display)
@@ -217,7 +237,7 @@ def _resume(
         if info.get("versions") and (changed := _changed(info["versions"], _versions())):
             display.note(f"not what this run began with: {', '.join(changed)}; answers and times may differ")
         engines = Engines(suite, store.read_json(folder / "engines.json", {}), options.prices)
-        return _go(suite, folder, tasks, engines, options, display)
+        return _go(suite, folder, tasks, engines, options, display, again=True)
 
 
 def _go(
@@ -227,6 +247,7 @@ def _go(
     engines: Engines,
     options: Options,
     display: Display,
+    again: bool = False,
 ) -> Outcome:
     specs = plan.cells(suite, tasks, options.only)
     planned = [s.id for s in plan.cells(suite, tasks)]
@@ -242,6 +263,8 @@ def _go(
         options.keep_prompts,
         engines.embedder_digest(),
     )
+    if again and options.gate is not None:
+        _look_again(runner, specs, engines, options.gate)
     try:
         runner.run(specs)
     finally:
@@ -257,6 +280,21 @@ def _go(
         for alarm in alarms:
             display.note(alarm)
     return Outcome(folder, runner.states, alarms)
+
+
+def _look_again(runner: Runner, specs: Sequence[CellSpec], engines: Engines, gate: ahead.Gate) -> None:
+    """Let the gate look at what a resumed run has left to do, and keep what it found."""
+    left, trained = runner.unfinished(specs)
+    if not left:
+        return
+    info = store.read_json(runner.folder / "run.json")
+    before = info.get("preflight")
+    look = gate(
+        ahead.Ahead(runner.suite, runner.folder, runner.tasks, left, engines, runner.display, trained, before)
+    )
+    if look is not None:
+        ahead.keep(runner.folder, look)
+        store.write_json(runner.folder / "run.json", {**info, "preflight": look.summary()})
 
 
 class Engines:
@@ -390,11 +428,9 @@ def bare_request(task: Task, example: Example) -> Request:
     return Request(example.id, messages=(*told, *asked), max_tokens=task.max_tokens)
 
 
-def write_task(folder: Path, task: Task) -> None:
+def write_task(folder: Path, task: Task, leaks: ahead.Leaks | None = None) -> None:
     """The task as it was run; test examples with their references, for the report."""
-    from breakeven.harness.splits import leakage
-
-    duplicates = leakage(task)
+    duplicates = (leaks or ahead.Leaks()).of(task)
     sizes = {s: len(getattr(task, s)) for s in ("train", "validation", "test")}
     rows: list[Any] = list(task.test)
     if isinstance(task, CrossfitTask):

@@ -70,12 +70,21 @@ class Runner:
     states: dict[str, State] = field(default_factory=dict)
     worked: bool = False  # whether a cell was begun
     _digests: dict[str, str] = field(default_factory=dict)
+    _addresses: dict[str, str] = field(default_factory=dict)
 
     def task_digest(self, name: str) -> str:
         """Address of a task's content, computed once: it goes over every example."""
         if name not in self._digests:
             self._digests[name] = plan.task_digest(self.tasks[name])
         return self._digests[name]
+
+    def unfinished(self, specs: Sequence[CellSpec]) -> tuple[list[CellSpec], frozenset[str]]:
+        """The cells that are left to do, and the ids of those whose training is done or waited for.
+
+        Looks only: `run` clears what is stale.
+        """
+        cells = [cell for spec in specs if not (cell := Cell(self, spec)).is_done()]
+        return [c.spec for c in cells], frozenset(c.spec.id for c in cells if c.is_trained())
 
     def run(self, specs: Sequence[CellSpec]) -> dict[str, State]:
         """Run what is not finished. Raises KeyboardInterrupt through, after marking the cell stopped.
@@ -144,16 +153,29 @@ class Cell:
     def finished(self) -> bool:
         """Done, and still what the suite asks for; a stale cell is cleared."""
         known = store.read_json(self.folder / "cell.json")
-        if self.folder.exists() and (known is None or known.get("hash") != self._address()):
+        if self.folder.exists() and (known is None or known.get("hash") != self.address):
             store.remove(self.folder)  # without cell.json: clearing it was broken off, the rest is stale too
             self._status = {}
             if known is not None:
                 self.runner.display.note(f"{self.spec.id}: its task or settings changed; running it again")
         return self.state in ("done", "not-applicable")
 
+    def is_done(self) -> bool:
+        """Whether `finished` would say so; changes nothing."""
+        return self.state in ("done", "not-applicable") and self._fits()
+
+    def is_trained(self) -> bool:
+        """Whether `fit` is over, or goes on elsewhere, for what the suite asks for."""
+        begun = ("predictor", "pending.json")
+        return any((self.folder / name).exists() for name in begun) and self._fits()
+
+    def _fits(self) -> bool:
+        known = store.read_json(self.folder / "cell.json", {})
+        return bool(known.get("hash") == self.address)
+
     def run(self) -> tuple[State, str]:
         self.folder.mkdir(parents=True, exist_ok=True)
-        store.write_json(self.folder / "cell.json", {**self._record(), "hash": self._address()})
+        store.write_json(self.folder / "cell.json", {**self._record(), "hash": self.address})
         self._status["attempts"] = self._status.get("attempts", 0) + 1
         self._status.setdefault("started", _now())
         self.mark("running", "")
@@ -441,6 +463,14 @@ class Cell:
             outside = len(self.task.train) + len(self.task.validation)
             record |= {"joined": self.spec.joined, "folds": len(whole.used), "outside": outside}
         return record
+
+    @property
+    def address(self) -> str:
+        """See `_address`; computed once, since it goes over the training rows."""
+        known = self.runner._addresses
+        if self.spec.id not in known:
+            known[self.spec.id] = self._address()
+        return known[self.spec.id]
 
     def _address(self) -> str:
         """Everything that changes this cell's answers; a stored cell with another address is stale."""

@@ -13,12 +13,13 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from breakeven.harness.contracts import ArtifactBuild
+from breakeven.harness.energy import EnergyMeter
 from breakeven.harness.errors import DiskError, UserError
 from breakeven.harness.ledger import Entry, Ledger
 
@@ -129,12 +130,20 @@ class ArtifactStore:
 
     While `build` runs, whatever is booked on the cell's ledger (also by an embedder it calls) belongs to the
     artifact: it is stored with it, and booked again, marked with the artifact's address, for later cells.
+
+    Args:
+        meter: makes a meter of the machine's energy for each artifact that is built; for whoever builds
+            outside of a cell, whose own meter would count it.
     """
 
-    def __init__(self, root: Path, ledger: Ledger) -> None:
-        self._root, self._ledger = root, ledger
+    def __init__(
+        self, root: Path, ledger: Ledger, meter: Callable[[], EnergyMeter | None] = lambda: None
+    ) -> None:
+        self._root, self._ledger, self._meter = root, ledger, meter
         self._built: set[str] = set()
-        self.reused = False  # whether an artifact was found that was not built through this store
+        self.reused = (
+            False  # whether an artifact was found that no meter of its cell or its own has seen made
+        )
 
     def get(self, kind: str, spec: Mapping[str, Any], build: ArtifactBuild) -> Path:
         address = f"{kind}-{digest(spec)}"
@@ -142,16 +151,20 @@ class ArtifactStore:
         if not folder.exists():
             with disk_errors(partial):
                 partial.mkdir(parents=True, exist_ok=True)
-                start = len(self._ledger.entries)
+                start, meter = len(self._ledger.entries), self._meter()
                 build(partial, self._ledger)
+                if meter is not None:
+                    self._ledger.book("index", "joules", meter.joules(), source=meter.name)
                 booked = self._ledger.entries[start:]
                 del self._ledger.entries[start:]
             write_json(partial / "meta.json", {"kind": kind, "spec": spec})
             write_json(partial / "ledger.json", [e.to_json() for e in booked])
             partial.rename(folder)
             self._built.add(address)
-        self.reused = self.reused or address not in self._built
-        for row in read_json(folder / "ledger.json", []):
+        rows = read_json(folder / "ledger.json", [])
+        metered = address in self._built or any(row["quantity"] == "joules" for row in rows)
+        self.reused = self.reused or not metered
+        for row in rows:
             self._ledger.entries.append(Entry.from_json({**row, "artifact": address}))
         return folder
 

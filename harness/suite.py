@@ -80,7 +80,13 @@ class Timing(Strict):
 
 
 class Spending(Strict):
+    """`spend` stops a run, `ask_above` asks before it starts; both in the currency of the economics.
+
+    What counts is what others bill: hours of one's own machine are no money spent.
+    """
+
     spend: float | None = Field(None, gt=0)
+    ask_above: float = Field(10.0, ge=0, allow_inf_nan=False)
     allow_unpriced: bool = False
 
 

@@ -108,8 +108,14 @@ def run_facts(results: Results) -> Facts:
         ("made by", str(info.get("command") or "")),
         ("seeds", ", ".join(map(str, results.suite.get("seeds") or [])) or "none"),
         ("reference", str(results.info.get("reference") or "")),
+        ("preflight", str((info.get("preflight") or {}).get("said") or "")),
     ]
     return tuple((k, f.clean(v)) for k, v in facts if v)
+
+
+def preflight(results: Results) -> list[str]:
+    """What was warned of before the first training started, a sentence each without its full stop."""
+    return [f.clean(str(said)) for said in (results.info.get("preflight") or {}).get("warnings") or ()]
 
 
 def flat(values: Any, prefix: str = "") -> Iterator[tuple[str, str]]:

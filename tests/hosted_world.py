@@ -86,6 +86,7 @@ def suite(server: FineTuningServer, folder: Path, **changes: Any) -> Path:
         weights |= {"trainer": "azure", "deployment": where}
     weights |= changes.pop("weights", {})
     strategies = changes.pop("strategies", {"zero-shot": {}, "tuned": {"weights": weights}})
+    changes["limits"] = {"ask_above": 1000.0, **changes.get("limits", {})}  # the prices here are steep
     return write_suite(folder, Path("unused"), models={"api": model}, strategies=strategies, **changes)
 
 

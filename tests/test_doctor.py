@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from breakeven.baselines.trainers import _hosted_here
 from breakeven.harness.cli import doctor
 from breakeven.harness.contracts import Usability
 from breakeven.harness.errors import UserError
@@ -78,3 +79,52 @@ def test_what_is_missing_comes_with_what_would_help(monkeypatch: pytest.MonkeyPa
     nothing: Any = None
     with pytest.raises(UserError, match="needs the package trl"):
         trl.trl().train(nothing, [], [], Path(), Path(), 0, {}, lambda *_: None)
+
+
+@pytest.fixture
+def keyless(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    for name in ("OPENAI_API_KEY", "AZURE_OPENAI_API_KEY", "AZURE_MANAGEMENT_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    versions = {"openai": "3.1.4"}
+    monkeypatch.setattr(_hosted_here, "installed", lambda package: versions.get(package, ""))
+    return monkeypatch
+
+
+def test_trainers_that_cannot_be_made_without_settings_are_asked_all_the_same(
+    keyless: pytest.MonkeyPatch,
+) -> None:
+    found = doctor.trainers()
+    for name in ("openai", "azure", "imported"):
+        assert "cannot be loaded" not in doctor.said(found[name])
+        assert "no check of its own" not in doctor.said(found[name])
+    assert found["imported"].usable
+    assert "adapter" in found["imported"].what
+
+
+def test_hosted_trainers_name_the_variables_that_are_missing(keyless: pytest.MonkeyPatch) -> None:
+    found = doctor.trainers()
+    assert not found["openai"].usable
+    assert "openai 3.1.4" in found["openai"].what
+    assert found["openai"].why_not == "OPENAI_API_KEY is not set"
+    assert found["azure"].why_not == (
+        "AZURE_OPENAI_API_KEY or OPENAI_API_KEY and AZURE_MANAGEMENT_TOKEN are not set"
+    )
+    assert "every hour" in found["azure"].note
+
+
+def test_a_key_makes_them_usable_and_is_never_told(keyless: pytest.MonkeyPatch) -> None:
+    keyless.setenv("OPENAI_API_KEY", "sk-secret")
+    keyless.setenv("AZURE_MANAGEMENT_TOKEN", "token-secret")
+    found = doctor.trainers()
+    for name in ("openai", "azure"):
+        assert found[name].usable
+        assert "OPENAI_API_KEY" in found[name].what
+        assert "secret" not in doctor.said(found[name])
+
+
+def test_without_the_package_they_say_what_installs_it(keyless: pytest.MonkeyPatch) -> None:
+    keyless.setattr(_hosted_here, "installed", lambda package: "")
+    found = doctor.trainers()["openai"]
+    assert not found.usable
+    assert "the package openai is not installed" in found.why_not
+    assert found.remedy == "pip install 'breakeven[hosted]'"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -252,3 +254,57 @@ def test_a_strategy_that_tunes_nothing_is_not_exported(folder: Path, breakeven: 
     said = breakeven("export", "weather.yaml", "--to", "trl", "--strategy", "majority", "--out", "out")
     assert said.code == 2
     assert "'majority' tunes no weights" in said.err
+
+
+def test_an_export_to_autotrain_prepares_the_model_as_the_trainer_here_does(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, breakeven: Callable[..., Any]
+) -> None:
+    from breakeven.baselines.trainers.autotrain import KIND
+
+    letters(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    suite = write_suite(tmp_path, model, strategies={"lora": LORA})
+    said = breakeven("export", suite, "--to", "autotrain", "--strategy", "lora", "--out", "away")
+    assert said.code == 0, said.err
+    record = json.loads(Path("away/breakeven-export.json").read_text())
+    program, script, source, into = record["prepare"]
+    assert (program, script, source, record["base_model"]) == (
+        "python",
+        "prepare_model.py",
+        *[str(model)] * 2,
+    )
+    assert yaml.safe_load(Path("away/autotrain.yaml").read_text())["base_model"] == into
+    readme = Path("away/README.md").read_text()
+    assert readme.index("python prepare_model.py") < readme.index("autotrain --config")
+    # as on another machine: nothing of ours and nothing installed can be imported
+    alone = [sys.executable, "-I", "-S", script, source, into]
+    done = subprocess.run(alone, cwd="away", capture_output=True, text=True, check=True)
+    assert done.stdout == "made model\n"
+    here = KIND.model(model, tmp_path / "here")
+    files = {path.name: path.read_bytes() for path in here.iterdir()}
+    assert {path.name: path.read_bytes() for path in Path("away/model").iterdir()} == files
+    assert json.loads(files["config.json"])["rope_theta"] > 0
+    again = subprocess.run(alone, cwd="away", capture_output=True, text=True, check=False)
+    assert again.returncode == 1
+    assert "is there already" in again.stderr
+
+
+@pytest.mark.model
+def test_the_default_model_is_prepared_with_its_own_rotary_base(tmp_path: Path) -> None:
+    from breakeven.baselines.trainers._systems import prepare_model
+    from breakeven.baselines.trainers.autotrain import KIND
+    from breakeven.harness import models
+
+    source = models.resolve("smollm2-135m-instruct")
+    command = [sys.executable, "-I", "-S", str(prepare_model.__file__), str(source), str(tmp_path / "away")]
+    subprocess.run(command, check=True, capture_output=True)
+    here = KIND.model(source, tmp_path / "here")
+    made = {path.name: path.resolve() for path in (tmp_path / "away").iterdir()}
+    assert made.keys() == {path.name for path in here.iterdir()}
+    assert all(path.read_bytes() == (here / name).read_bytes() for name, path in made.items())
+    config = json.loads(made["config.json"].read_text())
+    assert (
+        config["rope_theta"]
+        == json.loads((source / "config.json").read_text())["rope_parameters"]["rope_theta"]
+    )
+    assert config["rope_theta"] != 10_000  # what transformers 4.48 would have taken

@@ -147,7 +147,11 @@ def test_fewer_examples_than_a_provider_takes_are_refused_before_anything_is_sen
 ) -> None:
     server = tuning()
     tasks = {"weather": {"task": "weather.yaml", "limits": {"train": 9}}}
-    run(breakeven, suite(server, hosted, tasks=tasks))
+    file = suite(server, hosted, tasks=tasks)
+    looked = run(breakeven, file)
+    assert looked.code == 2
+    assert "wants 10 examples, there are 9" in looked.err
+    run(breakeven, file, "--no-preflight")
     assert state(hosted)[0] == "failed"
     assert "9 training examples and providers take 10" in state(hosted)[1]
     assert uploads(server) == 0
@@ -158,7 +162,7 @@ def test_a_training_that_nobody_prices_is_refused_before_anything_is_sent(
 ) -> None:
     server = tuning()
     (hosted / "prices.yaml").write_text((hosted / "prices.yaml").read_text().partition("training_tokens")[0])
-    run(breakeven, suite(server, hosted))
+    run(breakeven, suite(server, hosted), "--yes")
     assert "nobody knows what training 'test/tiny' costs" in state(hosted)[1]
     assert uploads(server) == 0
 
@@ -167,7 +171,7 @@ def test_a_tuned_model_that_nobody_prices_is_refused_before_it_is_trained(
     tuning: Start, hosted: Path, breakeven: Call
 ) -> None:
     server = tuning()
-    run(breakeven, suite(server, hosted, weights={"price_as": "test/unheard-of"}))
+    run(breakeven, suite(server, hosted, weights={"price_as": "test/unheard-of"}), "--yes")
     assert "nobody knows what asking the tuned" in state(hosted)[1]
     assert uploads(server) == 0
 

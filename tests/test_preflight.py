@@ -105,7 +105,7 @@ def test_a_cost_above_the_limit_wants_to_be_accepted(
     letters(monkeypatch)
     monkeypatch.chdir(tmp_path)
     suite = write_suite(tmp_path, model, strategies={"lora": {"weights": {"rank": 4, "epochs": 1}}})
-    refused = breakeven("preflight", str(suite), "--max-money", "0")
+    refused = breakeven("preflight", str(suite), "--set", "limits.ask_above=0")
     assert refused.code == 2
     assert "--yes" in refused.err
     accepted = breakeven("preflight", str(suite), "--max-money", "0", "--yes")

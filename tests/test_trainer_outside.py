@@ -21,7 +21,8 @@ from tiny_suite import tiny_model
 
 from breakeven.baselines.trainers._environments import READY, Recipe
 from breakeven.baselines.trainers._outside import Kind, OutsideTrainer
-from breakeven.baselines.trainers.autotrain import autotrain, older_copy
+from breakeven.baselines.trainers._systems.prepare_model import older_copy
+from breakeven.baselines.trainers.autotrain import autotrain
 from breakeven.baselines.trainers.axolotl import axolotl
 from breakeven.baselines.trainers.peft import peft
 from breakeven.baselines.trainers.unsloth import unsloth

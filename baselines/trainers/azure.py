@@ -15,12 +15,17 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from breakeven.baselines.trainers import _hosted_here
 from breakeven.baselines.trainers._job_settings import JobSettings
-from breakeven.harness.contracts import Json, TrainingPair
+from breakeven.harness.contracts import Json, TrainingPair, Usability, checked
 from breakeven.harness.deployments import CONTROL_URL, Plan, check_token
 from breakeven.harness.hosted import Endpoint, HostedTraining
 from breakeven.harness.yamlfile import validated
 
+#: The variable of the resource's key as our documentation calls it, and the engine's own; either will do.
+KEYS = ("AZURE_OPENAI_API_KEY", "OPENAI_API_KEY")
+#: That of a token for the control plane, unless the package azure-identity brings one.
+TOKEN = "AZURE_MANAGEMENT_TOKEN"
 #: Characters of a tuned model's suffix.
 SUFFIX = 18
 _HOURS = {
@@ -51,7 +56,7 @@ class DeploymentSettings(BaseModel):
     version: str = "1"
     api_version: str = "2024-10-01"
     control_url: str = CONTROL_URL
-    token_env: str = "AZURE_MANAGEMENT_TOKEN"
+    token_env: str = TOKEN
     patience: float = Field(3600.0, gt=0)
 
     def plan(self, name: str, model: str) -> Plan:
@@ -83,7 +88,12 @@ class AzureTrainer:
 
     @property
     def uncounted(self) -> tuple[str, ...]:
-        return (f"the hours of a deployment ({self.given.deployment.plan('', '').hour})",)
+        return (f"the hours of a deployment ({self.hosting[0]})",)
+
+    @property
+    def hosting(self) -> tuple[str, float]:
+        """See `breakeven.harness.hosted.HostedTrainer`."""
+        return self.given.deployment.plan("", "").hour, self.given.deployment.patience
 
     def tune(
         self,
@@ -122,6 +132,17 @@ class AzureTrainer:
         return self.given.price_as or endpoint.price_as
 
 
+def usable() -> Usability:
+    """See `breakeven.harness.contracts.Checked`."""
+    note = (
+        "billed: training tokens, the tokens asked, and every hour that the deployment exists; it needs the "
+        "setting `deployment`, and the model's api_key_env names the key"
+    )
+    token = () if _hosted_here.installed("azure-identity") else (TOKEN,)
+    return _hosted_here.usability("OpenAI's protocol at Azure, and its control plane", [KEYS, token], note)
+
+
+@checked(usable)
 def azure(**settings: Any) -> AzureTrainer:
     """Hosted fine-tuning at Azure. Raises UserError for an unknown setting or a bad value.
 

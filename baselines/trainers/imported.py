@@ -15,7 +15,7 @@ from typing import Any
 
 from breakeven.baselines._imported import RECORD, ImportedTraining, check_same, read_record
 from breakeven.harness import store
-from breakeven.harness.contracts import Json, ModelCard, TrainingPair, Tunable
+from breakeven.harness.contracts import Json, ModelCard, TrainingPair, Tunable, Usability, checked
 from breakeven.harness.errors import NotApplicable, UserError
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -82,6 +82,16 @@ class Imported:
         )
 
 
+def usable() -> Usability:
+    """See `breakeven.harness.contracts.Checked`."""
+    return Usability(
+        True,
+        "trains nothing: reads an adapter's folder (`adapter`), or asks a tuned model (`model`, `record`)",
+        note="breakeven import-adapter writes these settings; its cost is what you state",
+    )
+
+
+@checked(usable)
 def imported(adapter: str = "", model: str = "", record: str = "") -> Imported:
     """The trainer. Raises UserError unless it is told of one adapter folder, or one model and its record.
 

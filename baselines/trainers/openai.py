@@ -11,10 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from breakeven.baselines.trainers import _hosted_here
 from breakeven.baselines.trainers._job_settings import JobSettings
-from breakeven.harness.contracts import Json, TrainingPair
+from breakeven.harness.contracts import Json, TrainingPair, Usability, checked
 from breakeven.harness.hosted import Endpoint, HostedTraining
 from breakeven.harness.yamlfile import validated
+
+#: The variable that the `openai` engine takes its key from unless told otherwise.
+KEY = "OPENAI_API_KEY"
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,16 @@ class OpenAITrainer:
         return self.given.price_as or endpoint.price_name(f"ft:{self.given.model or endpoint.model}")
 
 
+def usable() -> Usability:
+    """See `breakeven.harness.contracts.Checked`."""
+    note = (
+        "billed: training tokens, then the tokens of the tuned model at a price of their own; another server "
+        "or key is said by the model's base_url and api_key_env"
+    )
+    return _hosted_here.usability("OpenAI's protocol, at the model's server", [(KEY,)], note)
+
+
+@checked(usable)
 def openai(**settings: Any) -> OpenAITrainer:
     """Hosted fine-tuning over OpenAI's protocol. Raises UserError for an unknown setting or a bad value.
 

@@ -80,13 +80,31 @@ def run(
             "what was taken."
         ),
     ] = None,
+    no_preflight: Annotated[
+        bool, typer.Option("--no-preflight", help="Do not look at trainings before the first one starts.")
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Accept what others would bill, above limits.ask_above too.")
+    ] = False,
 ) -> None:
     """Fit and score every strategy of a SUITE on the same examples, and write the report."""
     from breakeven.harness.cli.run import run as command
 
     raise typer.Exit(
         command(
-            suite, resume, name or None, out, only, limit, change, dry_run, keep_prompts, prices, estimate
+            suite,
+            resume,
+            name or None,
+            out,
+            only,
+            limit,
+            change,
+            dry_run,
+            keep_prompts,
+            prices,
+            estimate,
+            not no_preflight,
+            yes,
         )
     )
 
@@ -304,8 +322,9 @@ def preflight(
     prices: Annotated[OptionalPath, typer.Option(help="YAML of your own prices, laid over ours.")] = None,
     no_cost: Annotated[bool, typer.Option("--no-cost", help="Predict no cost: loads no model.")] = False,
     max_money: Annotated[
-        float, typer.Option(help="Predicted cost above which --yes is asked for.", min=0)
-    ] = 10.0,
+        OptionalFloat,
+        typer.Option(help="Predicted cost above which --yes is asked for; default: limits.ask_above.", min=0),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Accept the predicted cost.")] = False,
 ) -> None:
     """Look at what would be trained before any training: one example, its loss mask, the predicted cost."""

@@ -47,9 +47,14 @@ def said(found: Usability) -> str:
 
 
 def _usability(provider: registry.Provider) -> Usability:
-    """A trainer that cannot even be asked is not usable, and says why; one without an answer is."""
+    """A trainer that cannot even be asked is not usable, and says why; one without an answer is.
+
+    The factory is asked if it can tell, else the trainer that it makes of no settings.
+    """
     try:
-        trainer = provider.load()()
+        trainer = provider.load()
+        if isinstance(trainer, type) or not isinstance(trainer, Checked):
+            trainer = trainer()
     except (BreakevenError, ImportError, TypeError) as error:
         return Usability(False, "", f"it cannot be loaded: {error}")
     if isinstance(trainer, Checked):

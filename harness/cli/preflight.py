@@ -7,10 +7,11 @@ cost. The task itself is `breakeven validate`'s; how costs are predicted is `bre
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.text import Text
@@ -20,6 +21,9 @@ from breakeven.harness.cli.validate import Finding
 from breakeven.harness.contracts import Input, Request, TrainingPair
 from breakeven.harness.errors import NotApplicable, UserError
 from breakeven.harness.single import Single
+
+if TYPE_CHECKING:
+    from breakeven.harness.splits import Leakage
 
 #: Of OpenAI's and Azure's fine-tuning guides.
 LEAST_EXAMPLES, MOST_BYTES, MOST_TOKENS = 10, 512 * 1024**2, 65_536
@@ -43,11 +47,16 @@ class Looked:
 @dataclass(frozen=True, slots=True)
 class _Encoded:
     pair: TrainingPair
-    prompt: tuple[int, ...]
-    answer: tuple[int, ...]
+    prompt: array[int]
+    answer: array[int]
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.answer)
+
+
+def _packed(ids: Sequence[int]) -> array[int]:
+    """Token ids in four bytes each: all examples are held at once."""
+    return array("i", ids)
 
 
 def preflight(
@@ -58,15 +67,15 @@ def preflight(
     changes: Sequence[str] = (),
     prices: Path | None = None,
     cost: bool = True,
-    max_money: float = 10.0,
+    max_money: float | None = None,
     yes: bool = False,
     console: Console | None = None,
 ) -> int:
     """Print what is found; the exit code is 2 if something would spoil a training, else 0.
 
     Raises:
-        UserError: also when more than `max_money` (in the suite's currency) is predicted, or nobody knows
-            how much, without `yes`.
+        UserError: also when more than `max_money` (in the suite's currency; its `limits.ask_above` unless
+            said) is predicted, or nobody knows how much, without `yes`.
     """
     console = console or Console()
     suite = single.as_suite(what, strategy, model, changes)
@@ -77,12 +86,25 @@ def preflight(
     for one in looked:
         show(one, console)
     if cost:
-        _cost(suite, [one.cell for one in looked], prices, max_money, yes, console)
+        most = suite.limits.ask_above if max_money is None else max_money
+        _cost(suite, [one.cell for one in looked], prices, most, yes, console)
     return 2 if any(one.fails for one in looked) else 0
 
 
-def examine(one: Single) -> Looked:
-    """Everything that can be seen of a training without doing it. Loads a tokenizer, no weights."""
+def examine(one: Single, leakage_of: Callable[[Single], Leakage] | None = None) -> Looked:
+    """Everything that can be seen of a training without doing it. Loads a tokenizer, no weights.
+
+    Args:
+        leakage_of: finds duplicates between test and the rest; for whoever knows them already.
+    """
+    try:
+        return look(one, leakage_of)
+    except NotApplicable as error:
+        return Looked(one.spec.id, (Finding("error", "training", str(error)),))
+
+
+def look(one: Single, leakage_of: Callable[[Single], Leakage] | None = None) -> Looked:
+    """The same of a training that there is. Raises NotApplicable where there is none."""
     from breakeven.harness import plan
 
     services = one.services()
@@ -90,7 +112,7 @@ def examine(one: Single) -> Looked:
     train = plan.training_rows(one.world.tasks, one.spec)
     try:
         pairs, _ = one.strategy.training_pairs(brief, train, validation, services)
-    except (NotApplicable, UserError) as error:
+    except UserError as error:
         return Looked(one.spec.id, (Finding("error", "training", str(error)),))
     if not pairs:
         return Looked(one.spec.id, (Finding("error", "training", "there are no training examples"),))
@@ -102,7 +124,7 @@ def examine(one: Single) -> Looked:
     card = services.engine.describe()
     mask: tuple[tuple[str, bool], ...] = ()
     if hasattr(engine, "encode"):
-        encoded = [_Encoded(p, *map(tuple, engine.encode(p.messages, p.answer))) for p in pairs]
+        encoded = [_Encoded(p, *map(_packed, engine.encode(p.messages, p.answer))) for p in pairs]
         longest = min(card.context or 2**31, _max_length(one) or 2**31)
         findings += [*_learned(encoded, engine.end_id), *_room(encoded, longest)]
         asked = {r.id: services.engine.count_tokens(r) for r in requests}
@@ -113,7 +135,7 @@ def examine(one: Single) -> Looked:
         findings.append(Finding("ok", "mask", f"{card.data_goes_to} masks: all but the last answer is shown"))
         last = pairs[len(pairs) // 2]
         mask = (*((f"[{m['role']}] {m['content']}\n", False) for m in last.messages), (last.answer, True))
-    findings += _duplicates(one)
+    findings += _duplicates((leakage_of or _leakage)(one))
     if card.data_goes_to != "this machine":
         sizes = [services.engine.count_tokens(Request(p.id, p.messages)) for p in pairs]
         findings += providers_rules(pairs, sizes, card.data_goes_to)
@@ -183,10 +205,13 @@ def _room(encoded: Sequence[_Encoded], longest: int) -> Iterator[Finding]:
                       tuple(lost))  # fmt: skip
 
 
-def _duplicates(one: Single) -> Iterator[Finding]:
+def _leakage(one: Single) -> Leakage:
     from breakeven.harness.splits import leakage
 
-    found = leakage(one.task)
+    return leakage(one.task)
+
+
+def _duplicates(found: Leakage) -> Iterator[Finding]:
     if found.exact or found.near:
         what = f"{found.exact:,} test inputs are in train or validation too, {found.near:,} nearly so"
         yield Finding("warning", "duplicates", f"{what}; see `breakeven validate`")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +13,14 @@ from rich.console import Console
 
 from breakeven.harness import fitting, plan, progress, suite
 from breakeven.harness import run as runs
+from breakeven.harness.cli import _gate
+from breakeven.harness.contracts import Task
 from breakeven.harness.errors import UserError
+from breakeven.harness.plan import CellSpec
 from breakeven.harness.suite import Suite
+
+#: Engines that run a model on this machine.
+LOCAL = ("local", "vllm")
 
 
 def run(
@@ -28,6 +35,8 @@ def run(
     keep_prompts: bool,
     prices: Path | None,
     estimate: Path | None = None,
+    preflight: bool = True,
+    yes: bool = False,
 ) -> int:
     """Returns the exit code; see `breakeven.harness.cli`."""
     console = Console()
@@ -51,7 +60,8 @@ def run(
     runs.offline_by_default()
     logging.getLogger("transformers").setLevel(logging.ERROR)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill stops as Ctrl-C does
-    options = runs.Options(tuple(only), limit, keep_prompts, prices)
+    gate = _gate.Gate(preflight, yes, _gate.terminal())
+    options = runs.Options(tuple(only), limit, keep_prompts, prices, gate=gate)
     if resume is not None:
         folder = resume
         chosen = None
@@ -81,7 +91,10 @@ def run(
 
 
 def _dry_run(console: Console, chosen: Suite, options: runs.Options) -> int:
-    """The cells that would run, the sizes of their splits, whether models fit. Loads data, no model."""
+    """The cells that would run, the sizes of their splits, whether models fit, what others would bill.
+
+    Loads data, no model.
+    """
     from rich.table import Table
 
     tasks = runs.load_tasks(chosen, options.limit)
@@ -101,11 +114,33 @@ def _dry_run(console: Console, chosen: Suite, options: runs.Options) -> int:
     for fit in fitting.of_models(chosen.models, (s.model for s in specs)):
         style = None if fit.fits else "bold red"
         console.print(f"memory: {fit.sentence()}", style=style, markup=False, highlight=False, soft_wrap=True)
+    if (bill := _bill(chosen, tasks, specs, options)) is not None:
+        console.print(f"money: {bill}", markup=False, highlight=False, soft_wrap=True)
     answers = sum(len(plan.task_of(tasks, s).test) for s in specs)
     console.print(f"{len(specs)} cells, {answers:,} answers; nothing was run", highlight=False)
     if any(spec.settings.get("weights") for spec in specs):
         console.print("what would be trained, and on what: breakeven preflight, with the same suite")
     return 0
+
+
+def _bill(
+    chosen: Suite, tasks: Mapping[str, Task], specs: Sequence[CellSpec], options: runs.Options
+) -> str | None:
+    """What others would bill, as a sentence; None where all models run here. Some examples stand for all."""
+    hosted = [s for s in specs if s.model is not None and chosen.models[s.model].engine not in LOCAL]
+    if not hosted:
+        return None
+    from breakeven.harness import billed
+    from breakeven.harness._foresee import World
+
+    try:
+        engines = runs.Engines(chosen, {}, options.prices, asks=False)
+        with tempfile.TemporaryDirectory() as folder:
+            world = World(chosen, tasks, engines.get, engines.embedder, Path(folder))
+            bill = billed.foresee(hosted, world, engines.book)
+    except UserError as error:
+        return f"what others would bill cannot be said: {error}"
+    return bill.sentence() if bill else None
 
 
 def _show(console: Console, folder: Path) -> str:

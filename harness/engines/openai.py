@@ -20,7 +20,7 @@ import httpx
 import tenacity
 
 from breakeven.harness import egress
-from breakeven.harness.contracts import Capabilities, Completion, ModelCard, Request
+from breakeven.harness.contracts import Capabilities, Completion, ModelCard, Request, Usage
 from breakeven.harness.deployments import FILE as HOSTING
 from breakeven.harness.deployments import Deployment, Plan, Record
 from breakeven.harness.engines import _batch, _hosted_choices, _wire
@@ -237,6 +237,16 @@ class OpenAIEngine:
     def count_tokens(self, request: Request) -> int:
         """An estimate: the tokenizer is the server's."""
         return _wire.estimated_input(request)
+
+    def most_billed(self, request: Request) -> Usage:
+        """About what a request is billed for at most: its answer as long as it may be, and where choices are
+        scored by prompts, one for each and one more."""
+        asked = Usage(self.count_tokens(request), self._shape.room(request), estimated=True)
+        if request.choices is None or self._choices != "prompt":
+            return asked
+        prompts = (1 + len(request.choices)) * asked.input_tokens
+        return Usage(prompts + sum(map(_wire.estimated_tokens, request.choices)), 1 + len(request.choices),
+                     estimated=True)  # fmt: skip
 
     def adapt(self, adapter: Path | None) -> OpenAIEngine:
         if adapter is None:

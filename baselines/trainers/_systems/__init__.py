@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Sequence
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 from breakeven.baselines.trainers._systems._job import Job as Job
 from breakeven.baselines.trainers._systems._job import jsonl as jsonl
@@ -54,6 +54,16 @@ class System(Protocol):
 
     def remarks(self, job: Job) -> tuple[str, ...]:
         """In what the training differs from that of the in-process trainer, as sentences."""
+        ...
+
+
+@runtime_checkable
+class Prepared(Protocol):
+    """A system that needs something done to the model before it trains elsewhere."""
+
+    def taken_along(self, model: str) -> tuple[str, tuple[str, ...], dict[str, str]]:
+        """(what the configuration calls the model, the command that makes it from `model` in the export's
+        folder, further files that this takes)."""
         ...
 
 

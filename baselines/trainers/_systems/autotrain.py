@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from breakeven.baselines.trainers._systems import prepare_model
 from breakeven.baselines.trainers._systems._job import (
     Job,
     as_yaml,
@@ -21,6 +22,8 @@ TITLE = "AutoTrain Advanced"
 VERSION = "0.8.36"
 INSTALL = f"pip install 'autotrain-advanced=={VERSION}'"
 CONFIG = "autotrain.yaml"
+#: The model as AutoTrain's transformers reads it, made by `PREPARE` on the machine that trains.
+PREPARED, PREPARE = "model", "prepare_model.py"
 
 
 def rows(pairs: Sequence[TrainingPair]) -> list[dict[str, Any]]:
@@ -95,6 +98,12 @@ def command(job: Job) -> tuple[str, ...]:
 
 def adapter(job: Job) -> str:
     return job.output
+
+
+def taken_along(model: str) -> tuple[str, tuple[str, ...], dict[str, str]]:
+    """See `_systems.Prepared`: the correction that the trainer here makes by itself."""
+    script = Path(prepare_model.__file__).read_text(encoding="utf-8")
+    return PREPARED, ("python", PREPARE, model, PREPARED), {PREPARE: script}
 
 
 def remarks(job: Job) -> tuple[str, ...]:

@@ -1,0 +1,45 @@
+"""Whether hosted training could begin on this machine: the package that speaks the protocol, and the keys.
+
+Of keys only the names of their variables are looked at and told. Nothing is sent.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from importlib import metadata
+
+from breakeven.harness.contracts import Usability
+
+INSTALL = "pip install 'breakeven[hosted]'"
+
+
+def usability(what: str, keys: Sequence[Sequence[str]], note: str) -> Usability:
+    """Usable with the package openai and, of each group of variables, one that is set.
+
+    Args:
+        keys: groups of names of variables; an empty group asks for nothing.
+    """
+    version = installed("openai")
+    found = [
+        next((name for name in group if os.environ.get(name, "").strip()), "") for group in keys if group
+    ]
+    wanted = [" or ".join(group) for group in keys if group]
+    set_, unset = [n for n in found if n], [w for n, w in zip(found, wanted, strict=True) if not n]
+    parts = [what, f"openai {version}" if version else "", f"{' and '.join(set_)} set" if set_ else ""]
+    told = ", ".join(part for part in parts if part)
+    if not version:
+        missing = f"; {' and '.join(unset)} not set either" if unset else ""
+        return Usability(False, told, f"the package openai is not installed{missing}", INSTALL, note)
+    if unset:
+        verb = "is" if len(unset) == 1 else "are"
+        return Usability(False, told, f"{' and '.join(unset)} {verb} not set", note=note)
+    return Usability(True, told, note=note)
+
+
+def installed(package: str) -> str:
+    """Its version; "" where it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
