@@ -56,6 +56,17 @@ def pairs(n: int) -> list[TrainingPair]:
     return [TrainingPair(str(i), ask, "wet") for i in range(n)]
 
 
+_books: dict[str, PriceBook] = {}
+
+
+def book(folder: Path) -> PriceBook:
+    """Read once for all tests: YAML takes longer than a training here."""
+    file = folder / "prices.yaml"
+    if (text := file.read_text()) not in _books:
+        _books[text] = PriceBook.load(file)
+    return _books[text]
+
+
 def guard(folder: Path, limit: float | None = 1000.0) -> SpendGuard:
     return SpendGuard(limit, file=folder / "purse.json")
 
@@ -64,7 +75,7 @@ def endpoint(server: FineTuningServer, folder: Path, purse: SpendGuard | None = 
     engine = openai(
         server.base, base_url=server.url, api_key_env="TEST_KEY", price_as="test/tiny", allow_unpriced=True
     )
-    engine.bill_to(purse or guard(folder), PriceBook.load(folder / "prices.yaml"))
+    engine.bill_to(purse or guard(folder), book(folder))
     return engine.endpoint()
 
 
@@ -275,13 +286,13 @@ def deployment(server: Azure, folder: Path, purse: SpendGuard, name: str = "brea
     plan = Plan("s", "g", "r", name, server.base, hour="test/hour", control_url=server.origin,
                 token_env="AZURE_TOKEN")  # fmt: skip
     record = Record(folder / "hosting.json")
-    return Deployment(plan, record, PriceBook.load(folder / "prices.yaml"), purse)
+    return Deployment(plan, record, book(folder), purse)
 
 
 def swept(folder: Path) -> SpendGuard:
     """The next start of a run."""
     purse = guard(folder)
-    deployments.sweep(folder, PriceBook.load(folder / "prices.yaml"), lambda text: None, purse)
+    deployments.sweep(folder, book(folder), lambda text: None, purse)
     return purse
 
 
@@ -407,7 +418,7 @@ class Cell:
         if isinstance(server, Azure):
             settings["auth"] = "api-key"
         self.engine = openai(server.base, base_url=server.url, api_key_env="TEST_KEY", **settings)
-        self.engine.bill_to(self.purse, PriceBook.load(folder / "prices.yaml"))
+        self.engine.bill_to(self.purse, book(folder))
 
     def tune(self, **weights: Any) -> HostedModel:
         books, name = Ledger(), "openai"
