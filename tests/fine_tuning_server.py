@@ -91,6 +91,7 @@ class FineTuningServer:
         broke: the account has no credit left.
         clock: seconds that the server's clock is off.
         judges: False: checkpoints have no validation losses.
+        moved: where everything is redirected to.
     """
 
     base = "tiny-2026-01-01"
@@ -117,7 +118,9 @@ class FineTuningServer:
         broke: bool = False,
         clock: float = 0.0,
         judges: bool = True,
+        moved: str = "",
     ) -> None:
+        self.moved = moved
         self.late, self.keeps_files, self.chooses = late, keeps_files, chooses
         self.trained_before, self.broke, self.clock, self.judges = trained_before, broke, clock, judges
         self.engine, self.key, self.hold, self.fails = engine, key, hold, fails
@@ -549,6 +552,8 @@ def _handler(server: FineTuningServer) -> type[BaseHTTPRequestHandler]:
             except Exception:
                 server.errors.append(traceback.format_exc())
                 status, told = _error(500, "internal", "oops")
+            if server.moved:
+                status = 307
             kind, data = "application/json", told if isinstance(told, bytes) else json.dumps(told).encode()
             if server.lose and (server.lose[0].method, server.lose[0].path) == (self.command, self.path):
                 match server.lose.popleft().how:
@@ -564,6 +569,8 @@ def _handler(server: FineTuningServer) -> type[BaseHTTPRequestHandler]:
             try:
                 self.send_response(status)
                 self.send_header("Content-Type", kind)
+                if server.moved:
+                    self.send_header("Location", server.moved + self.path.removeprefix(server.prefix))
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)

@@ -213,6 +213,23 @@ def test_files_and_jobs_of_others_are_never_touched(tmp_path: Path) -> None:
         assert not server.arrived("DELETE", "/v1/files/file-theirs")
 
 
+def test_what_the_environment_says_of_an_account_at_openai_is_told_to_nobody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_API_KEY", "OPENAI_ADMIN_KEY"):
+        monkeypatch.setenv(name, f"mine-{name}")
+    with FineTuningServer(None) as server:
+        trained(server, tmp_path)
+        assert not [got for got in server.got if "mine-" in str(got.headers)]
+
+
+def test_a_redirect_is_not_followed_with_examples_or_a_key(tmp_path: Path) -> None:
+    with FineTuningServer(None) as elsewhere, FineTuningServer(None, moved=elsewhere.url) as server:
+        with pytest.raises(UserError, match="redirects elsewhere"):
+            trained(server, tmp_path)
+        assert elsewhere.got == []
+
+
 # --- what a job may cost ---------------------------------------------------------------------
 
 
