@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,10 @@ from breakeven.harness.contracts import (
     TrainingOutlook,
     TrainingPair,
 )
-from breakeven.harness.errors import NotApplicable, UserError
-from breakeven.harness.hosted import Endpoint, HostedTrainer, HostedTraining
+from breakeven.harness.errors import DiskError, NotApplicable, UserError
+from breakeven.harness.hosted import Endpoint, HostedModel, HostedTrainer, HostedTraining
 from breakeven.harness.ledger import Ledger
+from breakeven.harness.prices import batch_name
 from breakeven.harness.registry import source_hash
 from breakeven.harness.store import digest, write_text
 
@@ -52,9 +53,17 @@ def tune(
     engine: EngineSession,
     services: Services,
 ) -> Path:
-    """The folder with `hosted.json` and `training.json`. Raises what `HostedTrainer.tune` raises."""
+    """The folder with `hosted.json` and `training.json`. Raises what `HostedTrainer.tune` raises.
+
+    A job that has failed in this run is not tried again for another cell: that would be paid as well.
+    """
     endpoint, card = endpoint_of(engine, name), engine.describe()
+    if endpoint.batch and trainer.hour:
+        raise NotApplicable("a batch may take a day, and a deployment is billed all the while")
     check_prices(trainer, endpoint)
+    spec = _spec(trainer, name, pairs, validation, endpoint, services.seed)
+    if (before := endpoint.failed.get(digest(spec))) is not None:
+        raise UserError(before.what, file=before.file, field=before.field, hint=before.hint)
 
     def build(folder: Path, ledger: Ledger) -> None:
         if not (folder / "training.json").exists():  # else a crash came after the job had ended
@@ -63,9 +72,25 @@ def tune(
         row = json.loads((folder / "training.json").read_text(encoding="utf-8"))
         _book(HostedTraining(**row), card, ledger)
 
-    return services.artifacts.get(
-        "hosted", _spec(trainer, name, pairs, validation, endpoint, services.seed), build
-    )
+    try:
+        folder = services.artifacts.get("hosted", spec, build)
+    except DiskError:
+        raise
+    except UserError as error:
+        endpoint.failed[digest(spec)] = error
+        raise
+    _as_set_now(folder, trainer, endpoint)
+    return folder
+
+
+def _as_set_now(folder: Path, trainer: HostedTrainer, endpoint: Endpoint) -> None:
+    """What is not of the training (the price of the tokens, where it is deployed) is as the settings say
+    now, not as they said when it was trained."""
+    held = HostedModel.read(folder)
+    deployment = trainer.deployed(held.deployment["name"], held.model) if held.deployment else None
+    made = replace(held, price_as=trainer.tuned_price(endpoint), deployment=deployment)
+    if made != held:
+        made.write(folder)
 
 
 def foresee(
@@ -99,18 +124,30 @@ def foresee(
 
 
 def check_prices(trainer: HostedTrainer, endpoint: Endpoint) -> None:
-    """Raises UserError when training, or asking what comes out of it, has no price and may not go without."""
-    if endpoint.allow_unpriced:
+    """Raises UserError when training, deploying, or asking what comes out of it, has no price and may not go
+    without. A limit on spending holds for nothing that has no price, so that the first two then need one."""
+    limit = endpoint.guard.limit
+    if endpoint.allow_unpriced and limit is None:
         return
+    hint = "or set allow_unpriced: true and get unknown costs"
+    if endpoint.allow_unpriced:
+        hint = f"or leave limits.spend out: {limit:g} {endpoint.guard.currency} could not be kept to"
     if endpoint.training_price() is None:
         raise UserError(
             f"nobody knows what training '{endpoint.price_as}' costs",
             field="weights",
-            hint=f"put '{endpoint.price_as}' under `training_tokens` of a price file, or set "
-            "allow_unpriced: true "
-            "and get unknown costs",
+            hint=f"put '{endpoint.price_as}' under `training_tokens` of a price file, {hint}",
         )
+    if trainer.hour and endpoint.book.hosting_hour(trainer.hour) is None:
+        raise UserError(
+            f"nobody knows what an hour of the deployment '{trainer.hour}' costs",
+            field="weights.deployment.hour",
+            hint=f"put '{trainer.hour}' under `hosting_hours` of a price file, {hint}",
+        )
+    if endpoint.allow_unpriced:
+        return
     tuned = trainer.tuned_price(endpoint)
+    tuned = batch_name(tuned) if endpoint.batch else tuned
     if endpoint.book.token_price(tuned) is None:
         raise UserError(
             f"nobody knows what asking the tuned '{endpoint.model}' will cost",

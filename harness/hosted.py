@@ -18,6 +18,7 @@ import httpx
 
 from breakeven.harness import store
 from breakeven.harness.contracts import Json, TrainingPair
+from breakeven.harness.errors import UserError
 from breakeven.harness.prices import MILLION, Price, PriceBook
 from breakeven.harness.spending import SpendGuard
 
@@ -98,6 +99,8 @@ class Endpoint:
         price_name: the price book's name of a model at this server.
         price_as: the price book's name of the engine's own model.
         check_host: raises UserError for a host that the suite does not allow.
+        batch: whether the engine asks in its provider's batch mode.
+        failed: trainings that have failed in this run, by address: another cell does not try them again.
     """
 
     model: str
@@ -115,6 +118,8 @@ class Endpoint:
     guard: SpendGuard
     allow_unpriced: bool
     check_host: Callable[[str, str], None] = field(default=lambda host, who: None)
+    batch: bool = False
+    failed: dict[str, UserError] = field(default_factory=dict)
 
     def training_price(self) -> Price | None:
         """Of a million training tokens; None where nobody says."""
@@ -144,6 +149,15 @@ class HostedTrainer(Protocol):
     @property
     def uncounted(self) -> tuple[str, ...]:
         """What an estimate cannot count: the hours of a deployment."""
+        ...
+
+    @property
+    def hour(self) -> str:
+        """The price book's name for the hour of a deployment; "" where nothing must be deployed."""
+        ...
+
+    def deployed(self, name: str, model: str) -> Mapping[str, Any] | None:
+        """Settings of the deployment of that name (`deployments.Plan`), where there must be one."""
         ...
 
     def tune(

@@ -131,6 +131,8 @@ def _start(suite: Suite, folder: Path, options: Options, display: Display) -> Ou
     fetch_models(suite, specs, display)
     engines.book.check("machine_hours", suite.economics.hardware, field="economics.hardware")
     preflight(tasks, specs, engines)
+    for model in engines.beyond_the_limit():
+        display.note(f"limits.spend does not hold for {model}: nobody knows its price")
     with _begun(folder), store.locked(folder):
         coming = ahead.Ahead(suite, folder, tasks, specs, engines, display)
         look = options.gate(coming) if options.gate is not None else None
@@ -252,7 +254,7 @@ def _go(
     specs = plan.cells(suite, tasks, options.only)
     planned = [s.id for s in plan.cells(suite, tasks)]
     engines.keep_purse(folder / "purse.json")
-    deployments.sweep(folder, engines.book, display.note)
+    deployments.sweep(folder, engines.book, display.note, engines.purse())
     runner = Runner(
         suite,
         folder,
@@ -344,6 +346,19 @@ class Engines:
             self._bill(engine)
             self._keep_hosting(engine)
 
+    def purse(self) -> SpendGuard:
+        """What all models of the run pay from."""
+        if self._guard is None:
+            spend = self._suite.limits.spend
+            self._guard = SpendGuard(spend, currency=self.book.currency, file=self._purse)
+        return self._guard
+
+    def beyond_the_limit(self) -> list[str]:
+        """Models made so far that a limit on spending cannot hold for."""
+        if self._suite.limits.spend is None:
+            return []
+        return [n for n, e in self._made.items() if hasattr(e, "has_no_price") and e.has_no_price()]
+
     def _keep_hosting(self, engine: Engine) -> None:
         if self._purse is not None and hasattr(engine, "keep_hosting"):
             engine.keep_hosting(self._purse.parent)
@@ -351,10 +366,8 @@ class Engines:
     def _bill(self, engine: Engine) -> None:
         if hasattr(engine, "bill_to"):
             limits = self._suite.limits
-            if self._guard is None:
-                self._guard = SpendGuard(limits.spend, currency=self.book.currency, file=self._purse)
             more = {} if self._asks else {"asks": False}
-            engine.bill_to(self._guard, self.book, allow_unpriced=limits.allow_unpriced, **more)
+            engine.bill_to(self.purse(), self.book, allow_unpriced=limits.allow_unpriced, **more)
 
     def embedder(self, ledger: Ledger, fresh: bool = False) -> Embedder:
         from breakeven.harness.embedding import SentenceEmbedder

@@ -1,8 +1,10 @@
 """The run's purse: no request is sent unless its worst case still fits under the limit.
 
 Shared by all engines of a run, from any thread. Before a request is sent its worst-case price is reserved;
-afterwards the reservation is settled with what was really spent. With a state file the purse survives a
-crash, and what was reserved then counts as spent: nobody knows whether the provider billed it.
+afterwards the reservation is settled with what was really spent. What takes hours (a training, a batch, a
+deployment) is a charge under a name: saying it again replaces what it stood at, so that whoever is killed
+and says it once more pays nothing twice and is given nothing back twice. With a state file the purse
+survives a crash, and what was reserved then counts as spent: nobody knows whether the provider billed it.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from breakeven.harness import store
-from breakeven.harness.errors import SpendingLimitReached
+from breakeven.harness.errors import SpendingLimitReached, UserError
 
 _ROUNDING = 1e-12
 
@@ -24,22 +26,33 @@ class SpendGuard:
     Args:
         limit: most that may be spent, in `currency`; None counts without a limit.
         file: where the state is kept between processes, if anywhere.
+
+    Raises UserError when the file holds money of another currency.
     """
 
     def __init__(self, limit: float | None, *, currency: str = "USD", file: Path | None = None) -> None:
         self.limit, self.currency = limit, currency
         self._file, self._changed = file, threading.Condition()
         self._spent, self._reserved = 0.0, dict[int, float]()
+        self._charges: dict[str, float] = {}
         self._numbers = 0
         if file is not None and file.exists():
             state = json.loads(file.read_text(encoding="utf-8"))
-            self._spent = float(state["spent"]) + float(state["reserved"])
+            if state.get("currency", currency) != currency:
+                raise UserError(
+                    f"this run has spent {state['currency']}, and its suite now counts in {currency}",
+                    file=file,
+                    field="economics.currency",
+                    hint="leave the currency of a run as it began; a report can be made in another one",
+                )
+            self._charges = {str(k): float(v) for k, v in state.get("charges", {}).items()}
+            self._spent = float(state["spent"]) - sum(self._charges.values()) + float(state["reserved"])
 
     @property
     def spent(self) -> float:
         """What was spent so far, worst cases where nobody knows."""
         with self._changed:
-            return self._spent
+            return self._total()
 
     @property
     def reserved(self) -> float:
@@ -56,11 +69,7 @@ class SpendGuard:
             SpendingLimitReached: there is no room, and none to be hoped for.
         """
         with self._changed:
-            while not self._fits(amount):
-                hopeless = self.limit is not None and self._spent + amount > self.limit + _ROUNDING
-                if hopeless or not self._reserved or cancelled():
-                    raise SpendingLimitReached(self._sentence(amount))
-                self._changed.wait(timeout=0.2)
+            self._make_room(amount, cancelled)
             self._numbers += 1
             self._reserved[self._numbers] = amount
             self._save()
@@ -74,18 +83,57 @@ class SpendGuard:
             self._save()
             self._changed.notify_all()
 
+    def charge(self, name: str, amount: float, cancelled: Callable[[], bool] = lambda: False) -> None:
+        """Let `name` stand at `amount` or what it stood at, whichever is more, before it is spent.
+
+        Waits and raises as `reserve` does.
+        """
+        with self._changed:
+            before = self._charges.get(name, 0.0)
+            if amount > before:
+                self._make_room(amount - before, cancelled)
+                self._charges[name] = amount
+                self._save()
+
+    def bill(self, name: str, amount: float) -> None:
+        """`name` has cost `amount`, whatever was set aside for it; never refused."""
+        with self._changed:
+            if self._charges.get(name) != amount:
+                self._charges[name] = amount
+                self._save()
+                self._changed.notify_all()
+
+    def charged(self, name: str) -> float:
+        """What `name` stands at; 0 where it was never said."""
+        with self._changed:
+            return self._charges.get(name, 0.0)
+
+    def _make_room(self, amount: float, cancelled: Callable[[], bool]) -> None:
+        while not self._fits(amount):
+            hopeless = self.limit is not None and self._total() + amount > self.limit + _ROUNDING
+            if hopeless or not self._reserved or cancelled():
+                raise SpendingLimitReached(self._sentence(amount))
+            self._changed.wait(timeout=0.2)
+
+    def _total(self) -> float:
+        return self._spent + sum(self._charges.values())
+
     def _fits(self, amount: float) -> bool:
-        total = self._spent + sum(self._reserved.values()) + amount
+        total = self._total() + sum(self._reserved.values()) + amount
         return self.limit is None or total <= self.limit + _ROUNDING
 
     def _sentence(self, amount: float) -> str:
         return (
-            f"the spending limit of {self.limit:g} {self.currency} is reached: {self._spent:.6g} spent, "
-            f"the next request could cost up to {amount:.3g}; nothing of it was sent"
+            f"the spending limit of {self.limit:g} {self.currency} is reached: {self._total():.6g} spent, "
+            f"what comes next could cost up to {amount:.3g}; nothing of it was sent"
         )
 
     def _save(self) -> None:
         if self._file is not None:
-            reserved = sum(self._reserved.values())
-            state = {"spent": self._spent, "reserved": reserved, "currency": self.currency}
+            state = {
+                "spent": self._total(),
+                "reserved": sum(self._reserved.values()),
+                "charges": self._charges,
+                "currency": self.currency,
+            }
             store.write_text(self._file, json.dumps(state) + "\n")

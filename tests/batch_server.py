@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qs
 
 Answer = Callable[[Mapping[str, Any]], tuple[int, Mapping[str, Any]]]
 
@@ -21,6 +22,9 @@ class BatchServer:
         leaves_out: custom ids that the batch never answers; it then ends "expired".
         loses: POST paths whose first answer is lost on the way.
         offered: False: there is no batch mode here.
+        late: lists of batches that do not show the newest one yet.
+        page: rows to a page of a list.
+        halves: files of answers that are sent by half.
     """
 
     def __init__(
@@ -31,11 +35,16 @@ class BatchServer:
         leaves_out: set[str] | None = None,
         loses: set[str] | None = None,
         offered: bool = True,
+        late: int = 0,
+        page: int = 100,
+        halves: int = 0,
     ) -> None:
+        self.late, self.page, self.halves = late, page, halves
         self.offered = offered
         self.answer, self.looks = answer, looks
         self.leaves_out, self.loses = leaves_out or set(), set(loses or ())
         self.files: dict[str, tuple[str, bytes]] = {}
+        self.uploads: list[bytes] = []
         self.batches: dict[str, dict[str, Any]] = {}
         self.got: list[tuple[str, str]] = []
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
@@ -55,30 +64,52 @@ class BatchServer:
     def reply(self, method: str, path: str, raw: bytes) -> tuple[int, Any]:
         if not self.offered:
             return 404, {"error": {"message": "no such path"}}
+        path, _, query = path.partition("?")
         match [method, *path.removeprefix("/v1/").split("/")]:
             case ["POST", "files"]:
                 name = re.search(rb'filename="([^"]*)"', raw)
                 assert name is not None
                 content = raw.partition(name[0])[2].partition(b"\r\n\r\n")[2].rpartition(b"\r\n--")[0]
-                file = f"file-{len(self.files)}"
+                file = f"file-{len(self.uploads)}"
+                self.uploads.append(content)
                 self.files[file] = (name[1].decode(), content)
                 return 200, {"id": file, "filename": name[1].decode()}
             case ["GET", "files"]:
-                return 200, {"data": [{"id": i, "filename": n} for i, (n, _) in self.files.items()]}
+                return 200, self._page([{"id": i, "filename": n} for i, (n, _) in self.files.items()], query)
             case ["GET", "files", name, "content"]:
-                return 200, self.files[name][1]
+                content = self.files[name][1]
+                if self.halves:
+                    self.halves, content = self.halves - 1, content[: len(content) // 2]
+                return 200, content
+            case ["DELETE", "files", name]:
+                return 200, {"id": self.files.pop(name) and name, "deleted": True}
             case ["POST", "batches"]:
                 asked = json.loads(raw)
                 batch = {"id": f"batch-{len(self.batches)}", "status": "validating", "looks": 0, **asked}
                 self.batches[batch["id"]] = batch
                 return 200, batch
             case ["GET", "batches"]:
-                return 200, {"data": list(self.batches.values())}
+                rows = list(self.batches.values())
+                if self.late:
+                    self.late, rows = self.late - 1, rows[:-1]
+                return 200, self._page(rows, query)
+            case ["POST", "batches", name, "cancel"]:
+                self.batches[name]["status"] = "cancelled"
+                return 200, self.batches[name]
             case ["GET", "batches", name]:
                 return 200, self._looked(self.batches[name])
         return 404, {"error": {"message": "no such path"}}
 
+    def _page(self, rows: list[Any], query: str) -> dict[str, Any]:
+        """Newest first, behind `after`."""
+        newest = rows[::-1]
+        after = parse_qs(query).get("after", [""])[0]
+        start = next((n + 1 for n, row in enumerate(newest) if row["id"] == after), 0)
+        return {"data": newest[start : start + self.page], "has_more": len(newest) > start + self.page}
+
     def _looked(self, batch: dict[str, Any]) -> dict[str, Any]:
+        if batch["status"] == "cancelled":
+            return batch
         batch["looks"] += 1
         if batch["looks"] <= self.looks:
             return {**batch, "status": "in_progress"}
@@ -112,7 +143,7 @@ def _handler(server: BatchServer) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             self.wfile.write(data)
 
-        do_GET = do_POST = _do
+        do_GET = do_POST = do_DELETE = _do
 
         def log_message(self, *_: object) -> None:
             pass

@@ -60,10 +60,12 @@ class Pretended:
 
 @dataclass(frozen=True)
 class Lost:
-    """One request whose answer is lost: done as asked, but the connection breaks before it is told."""
+    """One request whose answer is lost: done as asked, but the connection breaks before it is told; or it is
+    told by "half" a body, a "page" of HTML, or a gateway's "500"."""
 
     method: str
     path: str
+    how: str = "hangs up"
 
 
 class FineTuningServer:
@@ -82,6 +84,14 @@ class FineTuningServer:
         trains: settings of the LoRA training.
         trained_tokens: False: the job never says how many it bills.
         result_file: losses are told by a CSV file instead of events.
+        late: lists of jobs that do not show the newest one yet.
+        keeps_files: deletions of files are refused.
+        chooses: passes that the job says it will make, where it may choose.
+        trained_before: tokens that a failed job says it trained.
+        broke: the account has no credit left.
+        clock: seconds that the server's clock is off.
+        judges: False: checkpoints have no validation losses.
+        moved: where everything is redirected to.
     """
 
     base = "tiny-2026-01-01"
@@ -101,7 +111,18 @@ class FineTuningServer:
         trains: Mapping[str, Any] | None = None,
         trained_tokens: bool = True,
         result_file: bool = False,
+        late: int = 0,
+        keeps_files: bool = False,
+        chooses: int = 3,
+        trained_before: int | None = None,
+        broke: bool = False,
+        clock: float = 0.0,
+        judges: bool = True,
+        moved: str = "",
     ) -> None:
+        self.moved = moved
+        self.late, self.keeps_files, self.chooses = late, keeps_files, chooses
+        self.trained_before, self.broke, self.clock, self.judges = trained_before, broke, clock, judges
         self.engine, self.key, self.hold, self.fails = engine, key, hold, fails
         self.unready, self.queued = unready, queued
         self.lose, self.shutdown, self.trained_tokens = deque(lose), dict(shutdown or {}), trained_tokens
@@ -161,7 +182,11 @@ class FineTuningServer:
         if not self.lets_in(got):
             sent = got.headers.get("authorization", "")
             return _error(401, "invalid_api_key", f"Incorrect API key provided: {sent}.")
+        if self.broke and got.method == "POST":
+            return _error(429, "insufficient_quota", "You exceeded your current quota")
         match [got.method, *path.strip("/").split("/")]:
+            case ["DELETE", "files", _] if self.keeps_files:
+                return _error(403, "forbidden", "not allowed")
             case ["POST", "files"]:
                 return 200, self._upload(got, raw)
             case ["GET", "files"]:
@@ -175,6 +200,8 @@ class FineTuningServer:
                 return self._create(got.body)
             case ["GET", "fine_tuning", "jobs"]:
                 jobs = [self._shown(t) for t in reversed(self.jobs.values())]
+                if self.late:
+                    self.late, jobs = self.late - 1, jobs[1:]
                 return 200, _list(_after(jobs, query))
             case ["GET", "fine_tuning", "jobs", name]:
                 return 200, self._shown(self.jobs[name])
@@ -214,7 +241,8 @@ class FineTuningServer:
             return _error(400, "model_not_available", f"{body['model']} is not available for fine-tuning")
         name = f"ftjob-{len(self.jobs) + 1:04d}"
         row = {
-            "id": name, "object": "fine_tuning.job", "created_at": int(time.time()), "finished_at": None,
+            "id": name, "object": "fine_tuning.job", "created_at": int(time.time() + self.clock),
+            "finished_at": None,
             "error": None, "fine_tuned_model": None, "model": body["model"], "organization_id": "org-1",
             "result_files": [], "seed": body.get("seed", 0), "status": self.first_status,
             "trained_tokens": None, "training_file": body["training_file"], "metadata": body.get("metadata"),
@@ -272,6 +300,10 @@ class FineTuningServer:
             checks = [_pair(n, line) for n, line in enumerate(held.splitlines())]
             self.event(job, "Fine-tuning job started")
             job.row["status"] = "running"
+            asked = body["method"]["supervised"]["hyperparameters"]
+            if asked["n_epochs"] == "auto":
+                told = {**asked, "n_epochs": self.chooses}
+                job.row |= {"method": {"type": "supervised", "supervised": {"hyperparameters": told}}}
             if self.hold is not None:
                 self.hold.wait()
             if job.row["status"] == "cancelled":
@@ -280,6 +312,7 @@ class FineTuningServer:
                 said = self.fails or f"Training file has {len(pairs)} example(s), but must have at least 10"
                 error = {"code": "invalid_training_file", "message": said, "param": "training_file"}
                 job.row |= {"error": error, "status": "failed", "finished_at": int(time.time())}
+                job.row["trained_tokens"] = self.trained_before
                 return
             self._train(job, body, pairs, checks)
         except Exception:
@@ -290,7 +323,7 @@ class FineTuningServer:
         self, job: Trained, body: Any, pairs: Sequence[TrainingPair], checks: Sequence[TrainingPair]
     ) -> None:
         asked = body["method"]["supervised"]["hyperparameters"]
-        epochs = 3 if asked["n_epochs"] == "auto" else asked["n_epochs"]
+        epochs = self.chooses if asked["n_epochs"] == "auto" else asked["n_epochs"]
         settings = {**self.trains, "epochs": epochs}
         if asked["batch_size"] != "auto":
             settings["batch_size"] = asked["batch_size"]
@@ -356,7 +389,7 @@ class FineTuningServer:
             "object": "fine_tuning.job.checkpoint", "id": f"ftckpt-{number}", "created_at": int(time.time()),
             "fine_tuned_model_checkpoint": f"ft:{self.base}:personal::{job.row['id'][-4:]}:ckpt-step-{step}",
             "fine_tuning_job_id": job.row["id"], "step_number": step,
-            "metrics": {"step": step, "full_valid_loss": loss},
+            "metrics": {"step": step, "full_valid_loss": loss if self.judges else None},
         }  # fmt: skip
 
     def adapter_of(self, model: str) -> tuple[bool, Path | None]:
@@ -408,6 +441,8 @@ class Azure(FineTuningServer):
         slow: looks at a deployment that find it "Creating".
         breaks: provisioning ends in "Failed".
         keeps: deletions that are refused with this status.
+        forgets: deletions are promised and not done.
+        appears_late: making a deployment breaks off, and it appears when somebody looks for it again.
     """
 
     prefix = "/openai/v1"
@@ -415,8 +450,18 @@ class Azure(FineTuningServer):
     unknown_model = "DeploymentNotFound"
 
     def __init__(
-        self, engine: Any, *, slow: int = 0, breaks: bool = False, keeps: int = 0, **settings: Any
+        self,
+        engine: Any,
+        *,
+        slow: int = 0,
+        breaks: bool = False,
+        keeps: int = 0,
+        forgets: bool = False,
+        appears_late: bool = False,
+        **settings: Any,
     ) -> None:
+        self.forgets, self.appears_late = forgets, appears_late
+        self._coming: list[str] = []
         super().__init__(engine, **settings)
         self.slow, self.breaks, self.keeps = slow, breaks, keeps
         self.deployments: dict[str, dict[str, Any]] = {}
@@ -438,6 +483,9 @@ class Azure(FineTuningServer):
         match got.method:
             case "PUT":
                 self.before_put()
+                if self.appears_late:
+                    self._coming = [name]
+                    return _error(504, "GatewayTimeout", "no answer in time")
                 if got.body["properties"]["model"]["name"] not in self.models:
                     return _error(400, "InvalidResourceProperties", "no such model")
                 self.deployments[name] = {"model": got.body["properties"]["model"]["name"], "looks": 0}
@@ -446,6 +494,12 @@ class Azure(FineTuningServer):
             case "GET" if name in self.deployments:
                 self.deployments[name]["looks"] += 1
                 return 200, self._deployment(name)
+            case "DELETE" if self.forgets:
+                return 202, {}
+            case "DELETE" if self._coming:
+                self.deployments[self._coming.pop()] = {"model": self.base, "looks": 0}
+                self.most = len(self.deployments)
+                return _error(404, "ResourceNotFound", "no such deployment")
             case "DELETE" if self.keeps:
                 return _error(self.keeps, "Conflict", "another operation is in progress")
             case "DELETE":
@@ -498,14 +552,25 @@ def _handler(server: FineTuningServer) -> type[BaseHTTPRequestHandler]:
             except Exception:
                 server.errors.append(traceback.format_exc())
                 status, told = _error(500, "internal", "oops")
+            if server.moved:
+                status = 307
+            kind, data = "application/json", told if isinstance(told, bytes) else json.dumps(told).encode()
             if server.lose and (server.lose[0].method, server.lose[0].path) == (self.command, self.path):
-                server.lose.popleft()
-                self.close_connection = True
-                return
-            data = told if isinstance(told, bytes) else json.dumps(told).encode()
+                match server.lose.popleft().how:
+                    case "half":
+                        data = data[: len(data) // 2]
+                    case "page":
+                        kind, data = "text/html", b"<html>Sign in</html>"
+                    case "500":
+                        status, data = 500, b"{}"
+                    case _:
+                        self.close_connection = True
+                        return
             try:
                 self.send_response(status)
-                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Type", kind)
+                if server.moved:
+                    self.send_header("Location", server.moved + self.path.removeprefix(server.prefix))
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)

@@ -27,8 +27,8 @@ Answer = Callable[[Mapping[str, Any]], Completion]
 class Fault:
     """What to do to one request instead of answering it.
 
-    `status` with `code` and `message` in an error body; or `raw`, sent as it is with status 200; or the
-    answer without its usage; or `drop`, hanging up; each after `delay` seconds.
+    `status` with `code` and `message` in an error body, or with that `body`; or `raw`, sent as it is with
+    status 200; or the answer without its usage; or `drop`, hanging up; each after `delay` seconds.
     """
 
     status: int = 200
@@ -36,6 +36,7 @@ class Fault:
     code: str = ""
     message: str = "no"
     raw: str | None = None
+    body: str | None = None
     without_usage: bool = False
     drop: bool = False
     delay: float = 0.0
@@ -159,10 +160,12 @@ def _handler(server: OpenAIServer) -> type[BaseHTTPRequestHandler]:
             if fault is not None and fault.drop:
                 self.close_connection = True
                 return None
+            if fault is not None and fault.body is not None:
+                return self._send(fault.status, fault.body, fault.headers)
             if fault is not None and fault.status != 200:
                 return self._error(fault.status, fault.code, fault.message, fault.headers)
             if fault is not None and fault.raw is not None:
-                return self._send(200, fault.raw)
+                return self._send(200, fault.raw, fault.headers)
             if got.path not in ("/v1/chat/completions", "/v1/completions"):
                 return self._error(404, "not_found", f"no such path: {got.path}")
             return self._send(200, _body(got, server.answer(got.body), fault))
@@ -176,9 +179,8 @@ def _handler(server: OpenAIServer) -> type[BaseHTTPRequestHandler]:
             data = (body if isinstance(body, str) else json.dumps(body)).encode()
             try:
                 self.send_response(status)
-                for name, value in (headers or {}).items():
+                for name, value in {"Content-Type": "application/json", **(headers or {})}.items():
                     self.send_header(name, value)
-                self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)

@@ -31,6 +31,17 @@ from breakeven.harness.errors import UserError
         ("evilopenai.azure.com", ["*.openai.azure.com"], False),
         ("::1", ["::1"], True),
         ("api.openai.com", [], False),
+        ("api.openai.com", ["api.openai.com:443"], True),
+        ("api.openai.com", ["API.OpenAI.com."], True),
+        ("api.openai.com.:443", ["api.openai.com"], True),
+        ("[::1]:8000", ["::1"], True),
+        ("[::1]:8000", ["[::1]:8000"], True),
+        ("[::1]:8001", ["[::1]:8000"], False),
+        ("[::1]:8000", ["::1:8000"], False),  # that is another address
+        ("[0:0::1]:8000", ["::1"], True),
+        ("münchen.example", ["xn--mnchen-3ya.example"], True),
+        ("example.org", ["*."], False),
+        ("example.org", ["*.example.org"], False),
     ],
 )
 def test_a_host_passes_if_it_is_listed(host: str, allowed: list[str] | None, passes: bool) -> None:
@@ -45,6 +56,28 @@ def test_no_library_reaches_a_host_that_is_not_listed() -> None:
 def test_an_address_in_numbers_is_a_host_too() -> None:
     with egress.only([]), pytest.raises(UserError, match=r"192\.0\.2\.1"):
         socket.create_connection(("192.0.2.1", 80), timeout=0.1)
+
+
+def test_no_other_way_of_looking_a_name_up_is_open() -> None:
+    with egress.only(["api.openai.com"]), pytest.raises(UserError, match=r"example\.org"):
+        socket.gethostbyname("example.org")
+
+
+def test_an_address_in_numbers_cannot_be_connected_to_without_a_lookup() -> None:
+    """As event loops do, where only addresses are listed."""
+    for allowed in ([], ["127.0.0.1"]):
+        with egress.only(allowed), socket.socket() as made, pytest.raises(UserError, match=r"192\.0\.2\.1"):
+            made.connect(("192.0.2.1", 80))
+
+
+def test_a_server_of_ones_own_at_an_ipv6_address_is_named_with_its_port() -> None:
+    from breakeven.harness.engines.openai import openai
+
+    engine = openai("small", base_url="http://[::1]:8000/v1", api_key_env="", allow_unpriced=True)
+    assert engine.describe().data_goes_to == "[::1]:8000"
+    engine.stay_within(["::1"])
+    with pytest.raises(UserError, match="does not allow"):
+        engine.stay_within(["[::1]:9000"])
 
 
 def test_outside_of_a_run_nothing_is_watched() -> None:

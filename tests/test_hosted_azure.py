@@ -135,7 +135,7 @@ def test_what_a_killed_run_left_deployed_is_deleted_at_its_next_start(
     path = suite(server, hosted)
     with monkeypatch.context() as patch:
         patch.setattr(deployments.Deployment, "_wait", dies)
-        patch.setattr(deployments.Deployment, "delete", lambda self: None)
+        patch.setattr(deployments.Deployment, "_remove", lambda self, unsure: None)
         with pytest.raises(Killed):
             run(breakeven, path)
     assert len(server.deployments) == 1

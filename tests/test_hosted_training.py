@@ -214,22 +214,22 @@ def test_a_job_that_takes_long_is_left_and_found_again(tuning: Start, hosted: Pa
     assert (uploads(server), len(server.jobs)) == (2, 1)
 
 
-@pytest.mark.parametrize("moment", ["train", "validation", "job"])
-def test_whoever_is_killed_before_noting_an_id_finds_it_again(
-    moment: str, tuning: Start, hosted: Path, breakeven: Call, monkeypatch: pytest.MonkeyPatch
+def test_a_run_killed_before_noting_its_job_finds_it_again(
+    tuning: Start, hosted: Path, breakeven: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from breakeven.baselines.trainers import _jobs
+    """Every other moment is in test_hosted_kills."""
+    from breakeven.baselines.trainers import _sending
 
-    server, save = tuning(), _jobs.Job._save
+    server, save = tuning(), _sending.Sending.save
 
-    def dies(job: Any) -> None:
-        if job.state.job if moment == "job" else moment in job.state.files:
+    def dies(sending: Any) -> None:
+        if sending.state.job:
             raise Killed
-        save(job)
+        save(sending)
 
     path = suite(server, hosted)
     with monkeypatch.context() as patch:
-        patch.setattr(_jobs.Job, "_save", dies)
+        patch.setattr(_sending.Sending, "save", dies)
         with pytest.raises(Killed):
             run(breakeven, path)
     said = resume(breakeven, hosted)

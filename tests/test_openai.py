@@ -236,10 +236,16 @@ def test_after_ctrl_c_answers_under_way_are_handed_out_and_nothing_more_is_sent(
     serve: Callable[..., OpenAIServer],
 ) -> None:
     server = serve(delay=0.2)
-    finished: list[str] = []
-    threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+    engine, finished = engine_for(server, concurrency=4), list[str]()
+
+    def interrupt() -> None:
+        while len(server.got) < 4:
+            threading.Event().wait(0.005)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
     with pytest.raises(KeyboardInterrupt):
-        finished.extend(c.id for c in engine_for(server, concurrency=4).complete(many(40)))
+        finished.extend(c.id for c in engine.complete(many(40)))
     assert len(finished) == len(server.got) == 4
 
 

@@ -113,10 +113,7 @@ def test_what_a_batch_leaves_unanswered_is_sent_again_alone(
         run()
     server.leaves_out = set()
     assert run() == {str(i): f"WORD {i}" for i in range(3)}
-    sizes = [
-        len(content.splitlines()) for name, content in server.files.values() if name.startswith("breakeven")
-    ]
-    assert sizes == [3, 1]
+    assert [len(content.splitlines()) for content in server.uploads] == [3, 1]
 
 
 def test_a_batch_is_paid_at_its_price(batches: Callable[..., BatchServer], tmp_path: Path) -> None:
@@ -157,6 +154,86 @@ def test_a_run_leaves_a_batch_under_way_and_takes_its_answers_when_resumed(
     rows = (cells / "weather--zero-shot/predictions.jsonl").read_text().splitlines()
     assert len(rows) == 6
     assert all('"seconds": null' in row for row in rows)
+
+
+def test_whoever_is_killed_while_reading_answers_reads_the_rest_and_pays_once(
+    batches: Callable[..., BatchServer], tmp_path: Path
+) -> None:
+    server, book = batches(), PriceBook.load()
+    requests = [chat(str(i), f"word {i}") for i in range(5)]
+
+    def run(most: int) -> dict[str, str]:
+        engine = batched(server, tmp_path, price_as="openai/gpt-4o-mini")
+        engine.bill_to(SpendGuard(1.0, file=tmp_path / "purse.json"), book)
+        session = Session(engine, Journal(tmp_path / "journal.jsonl"), Ledger(), "serve")
+        return {c.id: c.text for c, _ in zip(session.complete(requests), range(most), strict=False)}
+
+    run(2)
+    assert run(5) == {str(i): f"WORD {i}" for i in range(5)}
+    assert (posts(server, "files"), posts(server, "batches")) == (1, 1)
+    price = book.token_price("batch/openai/gpt-4o-mini")
+    assert price is not None
+    spent = SpendGuard(1.0, file=tmp_path / "purse.json").spent
+    assert spent == pytest.approx(5 * price.cost(Usage(100, 10)))
+
+
+def test_the_same_questions_asked_again_do_not_empty_the_purse(
+    batches: Callable[..., BatchServer], tmp_path: Path
+) -> None:
+    """Two cells may ask the same: each is sent, and what one was billed stays billed."""
+    guard, book = SpendGuard(1.0), PriceBook.load()
+    engine = batched(batches(), tmp_path, price_as="openai/gpt-4o-mini")
+    engine.bill_to(guard, book)
+    ask(engine, *many(4))
+    once = guard.spent
+    ask(engine, *many(4))
+    assert guard.spent == pytest.approx(2 * once)
+
+
+def test_a_batch_that_is_refused_costs_nothing(batches: Callable[..., BatchServer], tmp_path: Path) -> None:
+    guard = SpendGuard(1.0)
+    engine = batched(batches(offered=False), tmp_path, price_as="openai/gpt-4o-mini")
+    engine.bill_to(guard, PriceBook.load())
+    with pytest.raises(UserError, match="refuses its batch mode"):
+        ask(engine, *many(4))
+    assert guard.spent == 0.0
+
+
+def test_the_provider_keeps_no_file_of_a_batch_that_was_read(
+    batches: Callable[..., BatchServer], tmp_path: Path
+) -> None:
+    server = batches()
+    server.files["file-theirs"] = ("theirs.jsonl", b"{}")
+    ask(batched(server, tmp_path), *many(4))
+    assert list(server.files) == ["file-theirs"]
+
+
+def test_answers_that_arrive_by_half_are_read_again_not_sent_again(
+    batches: Callable[..., BatchServer], tmp_path: Path
+) -> None:
+    server = batches(halves=1)
+    with pytest.raises(ProviderError, match="broken; --resume reads it again"):
+        ask(batched(server, tmp_path), *many(3))
+    assert len(ask(batched(server, tmp_path), *many(3))) == 3
+    assert posts(server, "batches") == 1
+
+
+def test_a_batch_is_found_on_the_last_page_of_many(
+    batches: Callable[..., BatchServer], tmp_path: Path
+) -> None:
+    server = batches(loses={"/v1/files", "/v1/batches"}, page=2)
+    server.files |= {f"file-{n:02}x": ("theirs", b"") for n in range(7)}
+    ask(batched(server, tmp_path))
+    assert (posts(server, "files"), posts(server, "batches")) == (1, 1)
+
+
+def test_a_batch_made_twice_because_it_showed_late_is_cancelled_once(
+    batches: Callable[..., BatchServer], tmp_path: Path
+) -> None:
+    server = batches(loses={"/v1/batches"}, late=1)
+    assert len(ask(batched(server, tmp_path), *many(3))) == 3
+    assert [b["status"] for b in server.batches.values()].count("cancelled") == 1
+    assert posts(server, "batches") == 2
 
 
 def test_a_batch_that_nobody_prices_is_refused(batches: Callable[..., BatchServer], tmp_path: Path) -> None:

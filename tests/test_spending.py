@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from breakeven.harness.errors import SpendingLimitReached
+from breakeven.harness.errors import SpendingLimitReached, UserError
 from breakeven.harness.spending import SpendGuard
 
 
@@ -74,6 +74,45 @@ def test_without_a_limit_it_only_counts() -> None:
     guard = SpendGuard(None)
     guard.settle(guard.reserve(1e9), 1e9)
     assert guard.spent == 1e9
+
+
+def test_a_charge_said_twice_counts_once(tmp_path: Path) -> None:
+    """Whoever was killed between paying and noting it pays again under the same name."""
+    file = tmp_path / "spending.json"
+    for _ in range(2):
+        guard = SpendGuard(10.0, file=file)
+        guard.charge("job a", 6.0)
+    assert guard.spent == 6.0
+    for _ in range(2):
+        guard = SpendGuard(10.0, file=file)
+        guard.bill("job a", 2.0)
+    assert SpendGuard(10.0, file=file).spent == 2.0
+
+
+def test_a_charge_beyond_the_limit_is_refused_and_leaves_what_stood() -> None:
+    guard = SpendGuard(10.0)
+    guard.charge("job a", 6.0)
+    with pytest.raises(SpendingLimitReached):
+        guard.charge("job b", 5.0)
+    with pytest.raises(SpendingLimitReached):
+        guard.charge("job a", 11.0)
+    guard.charge("job a", 3.0)  # less than stands already
+    assert guard.spent == 6.0
+
+
+def test_what_was_billed_counts_even_beyond_the_limit() -> None:
+    guard = SpendGuard(10.0)
+    guard.charge("job a", 6.0)
+    guard.bill("job a", 12.0)
+    with pytest.raises(SpendingLimitReached):
+        guard.reserve(0.01)
+    assert guard.spent == 12.0
+
+
+def test_money_of_another_currency_is_not_counted_as_this_one(tmp_path: Path) -> None:
+    SpendGuard(10.0, file=tmp_path / "spending.json").charge("job a", 6.0)
+    with pytest.raises(UserError, match="has spent USD"):
+        SpendGuard(10.0, currency="EUR", file=tmp_path / "spending.json")
 
 
 def test_after_a_crash_what_was_under_way_counts_as_spent(tmp_path: Path) -> None:

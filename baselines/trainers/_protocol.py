@@ -21,6 +21,8 @@ from breakeven.harness.hosted import Endpoint
 #: Of a provider: fewer are refused, and a file may not be larger.
 LEAST_EXAMPLES = 10
 LARGEST_FILE = 512 * 1024 * 1024
+#: Headers that the package fills from the environment.
+_ITS_OWN = ("OpenAI-Organization", "OpenAI-Project")
 
 
 def client(endpoint: Endpoint) -> Any:
@@ -43,8 +45,14 @@ def client(endpoint: Endpoint) -> Any:
         timeout=httpx.Timeout(max(endpoint.timeout, 120.0), connect=10.0),
         trust_env=not endpoint.is_loopback,
     )
+    ours = endpoint.host == "api.openai.com"  # OPENAI_ORG_ID and its like are meant for nobody else
+    away: dict[str, Any] = {} if ours else dict.fromkeys(_ITS_OWN, openai.Omit())
     return openai.OpenAI(
-        api_key="in the environment", base_url=endpoint.base_url, max_retries=0, http_client=http
+        api_key="in the environment",
+        base_url=endpoint.base_url,
+        max_retries=0,
+        http_client=http,
+        default_headers=away,
     )
 
 
@@ -80,6 +88,12 @@ def check_pairs(
                 field="train",
                 hint="shorten it, show fewer demonstrations or passages, or raise weights.max_example_tokens",
             )
+    if settings.checkpoint == "best" and not validation:
+        raise UserError(
+            "the best checkpoint is found by validation losses, and there are no validation examples",
+            field="weights.checkpoint",
+            hint="give the task some (limits.validation), or take the last",
+        )
     for part, given in (("training", pairs), ("validation", validation)):
         if (size := len(rows(given))) > LARGEST_FILE:
             raise UserError(
@@ -115,19 +129,27 @@ def epochs_of(job: Any) -> float | None:
     return None
 
 
-def shutdown_date(models: Sequence[Any], *names: str) -> tuple[str, str] | None:
-    """(model, day) of the first of these that the server's list of models gives an end."""
+def status_of(job: Any) -> str:
+    """A job's status, in OpenAI's spelling."""
+    status = str(getattr(job, "status", None) or "unknown").lower()
+    return "cancelled" if status == "canceled" else status
+
+
+def shutdown_remark(host: str, models: Sequence[Any], *names: str) -> list[str]:
+    """A sentence for the first of these that the server's list of models gives an end."""
     for name in names:
         for model in models:
             day = getattr(model, "shutdown_date", None)
-            if model.id == name and day:
-                return name, _day(day)
-    return None
+            if getattr(model, "id", None) == name and day:
+                ends, today = _day(day), datetime.now(UTC).date().isoformat()
+                return [f"{host} {'shut' if ends < today else 'shuts'} {name} down on {ends}"]
+    return []
 
 
 def _day(value: Any) -> str:
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return datetime.fromtimestamp(value, UTC).date().isoformat()
+        seconds = value / 1000 if value > 1e11 else value
+        return datetime.fromtimestamp(seconds, UTC).date().isoformat()
     return str(value)[:10]
 
 

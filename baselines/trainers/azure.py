@@ -88,12 +88,16 @@ class AzureTrainer:
 
     @property
     def uncounted(self) -> tuple[str, ...]:
-        return (f"the hours of a deployment ({self.hosting[0]})",)
+        return (f"the hours of a deployment ({self.hour})",)
+
+    @property
+    def hour(self) -> str:
+        return self.given.deployment.plan("", "").hour
 
     @property
     def hosting(self) -> tuple[str, float]:
         """See `breakeven.harness.hosted.HostedTrainer`."""
-        return self.given.deployment.plan("", "").hour, self.given.deployment.patience
+        return self.hour, self.given.deployment.patience
 
     def tune(
         self,
@@ -106,7 +110,7 @@ class AzureTrainer:
     ) -> HostedTraining:
         """See `breakeven.harness.hosted.HostedTrainer`. A token to deploy with is asked for before
         training is."""
-        from breakeven.baselines.trainers import _jobs
+        from breakeven.baselines.trainers import _jobs, _sending
 
         given = self.given
         probe = given.deployment.plan("breakeven", "")
@@ -115,12 +119,15 @@ class AzureTrainer:
             check_token(probe)
         if given.training_type is not None:
             given = given.model_copy(update={"body": {"trainingType": given.training_type, **given.body}})
-        dialect = _jobs.Dialect("azure", suffix=SUFFIX, keeps_metadata=False)
+        dialect = _sending.Dialect("azure", suffix=SUFFIX, keeps_metadata=False)
         job = _jobs.Job(endpoint, given, dialect, folder, seed, progress, self.sleep)
-        done, result = job.run(pairs, validation)
-        name = f"breakeven-{job.state.nonce[:12]}"
-        plan = given.deployment.plan(name, job.chosen(done))
-        return _jobs.finished(job, done, result, self.tuned_price(endpoint), asdict(plan))
+        result = job.run(pairs, validation)
+        plan = self.deployed(f"breakeven-{job.state.nonce[:12]}", result.model)
+        return _jobs.finished(job, result, self.tuned_price(endpoint), plan)
+
+    def deployed(self, name: str, model: str) -> dict[str, Any]:
+        """Settings of the deployment under this name."""
+        return asdict(self.given.deployment.plan(name, model))
 
     def expected_epochs(self, examples: int) -> float:
         from breakeven.baselines.trainers import _protocol

@@ -46,11 +46,17 @@ class OpenAITrainer:
         progress: Callable[[float, float, str], None],
     ) -> HostedTraining:
         """See `breakeven.harness.hosted.HostedTrainer`."""
-        from breakeven.baselines.trainers import _jobs
+        from breakeven.baselines.trainers import _jobs, _sending
 
-        job = _jobs.Job(endpoint, self.given, _jobs.Dialect("openai"), folder, seed, progress, self.sleep)
-        done, result = job.run(pairs, validation)
-        return _jobs.finished(job, done, result, self.tuned_price(endpoint), None)
+        job = _jobs.Job(endpoint, self.given, _sending.Dialect("openai"), folder, seed, progress, self.sleep)
+        return _jobs.finished(job, job.run(pairs, validation), self.tuned_price(endpoint), None)
+
+    @property
+    def hour(self) -> str:
+        return ""
+
+    def deployed(self, name: str, model: str) -> None:
+        """Nothing has to be deployed."""
 
     def expected_epochs(self, examples: int) -> float:
         from breakeven.baselines.trainers import _protocol

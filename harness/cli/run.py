@@ -59,7 +59,9 @@ def run(
         raise UserError("no such file", file=prices, field="--prices")
     runs.offline_by_default()
     logging.getLogger("transformers").setLevel(logging.ERROR)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill stops as Ctrl-C does
+    for polite in (signal.SIGTERM, signal.SIGHUP):  # a kill or a closed terminal stops as Ctrl-C does
+        if signal.getsignal(polite) != signal.SIG_IGN:  # nohup
+            signal.signal(polite, signal.default_int_handler)
     gate = _gate.Gate(preflight, yes, _gate.terminal())
     options = runs.Options(tuple(only), limit, keep_prompts, prices, gate=gate)
     if resume is not None:

@@ -1,17 +1,19 @@
 """A provider's batch mode: many requests in one file, answered within a day, at its lower price.
 
-The protocol is OpenAI's: the file up, a batch made, looked at, its answers read. Like a fine-tuning job a
-batch is written down before it is asked for, under a mark of ours, and found again at the server by
-whoever was killed.
+The protocol is OpenAI's: the file up, a batch made, looked at, its answers read, its files deleted. Like a
+fine-tuning job a batch is written down before it is asked for, under a mark of ours, and found again at the
+server by whoever was killed. It is known by its requests one by one, so that whoever was killed while
+reading the answers reads the rest and does not send them again.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from typing import Any
 import httpx
 
 from breakeven.harness import store
-from breakeven.harness.contracts import Completion, Request
+from breakeven.harness.contracts import Completion, Request, Usage
 from breakeven.harness.engines import _wire
 from breakeven.harness.errors import Pending, UserError
 
@@ -28,6 +30,30 @@ FILE = "batches.json"
 MOST = 50_000
 _OVER = ("completed", "failed", "expired", "cancelled")
 _PAUSES = (0.5, 1.0, 2.0, 4.0, None)
+#: A server that asks for a longer pause than this is not waited for.
+_LONGEST = 60.0
+_PAGES = 20
+
+
+class Over(_wire.ProviderError):
+    """A batch has ended, and not answered everything; what it answered was handed out."""
+
+
+@dataclass
+class Sent:
+    """A batch as it is written down.
+
+    `requests` are digests of its requests in their order; `asked` what was asked for and may not be noted
+    yet; `read` says that all its answers were handed out; `outputs` are the files that it made.
+    """
+
+    nonce: str
+    requests: list[str]
+    file: str = ""
+    batch: str = ""
+    asked: list[str] = field(default_factory=list)
+    read: bool = False
+    outputs: list[str] = field(default_factory=list)
 
 
 class Batches:
@@ -52,84 +78,120 @@ class Batches:
     ) -> None:
         self._http, self._server, self._shape = http, server, shape
         self._file, self._wait, self._minutes, self._sleep = file, wait, minutes, sleep
-        self._known: dict[str, dict[str, Any]] = store.read_json(file, {}) if file is not None else {}
+        rows = store.read_json(file, []) if file is not None else []
+        self._known = [Sent(**row) for row in rows]
 
-    def is_new(self, requests: Sequence[Request]) -> bool:
-        """Whether these requests were not yet sent."""
-        return not self._known.get(self._key(requests), {}).get("batch")
+    def find(self, requests: Sequence[Request]) -> Sent:
+        """The batch under way that holds these requests, else a new one, of which nothing was asked yet."""
+        wanted = [self._digest(r) for r in requests]
+        for sent in self._known:
+            if not sent.read and set(wanted) <= set(sent.requests):
+                return sent
+        return Sent(uuid.uuid4().hex[:16], wanted)
 
-    def answers(self, requests: Sequence[Request]) -> Iterator[Completion]:
-        """The answers once they are there; nobody waited for one alone, so they have no seconds.
+    def answers(
+        self, sent: Sent, requests: Sequence[Request], paid: Callable[[Usage], None]
+    ) -> Iterator[Completion]:
+        """The answers once they are there; nobody waited for one alone, so they have no seconds. `paid`
+        hears what each request of the batch used, also those that are not asked for any more.
 
         Raises:
             Pending: while the batch is under way.
-            ProviderError: it ended without all answers; those there are were handed out before.
+            Over: it ended without all answers; those there are were handed out before.
+            ProviderError: the server does not answer, or not in its protocol; the batch stays known.
         """
-        key = self._key(requests)
-        state = self._known.setdefault(
-            key, {"nonce": uuid.uuid4().hex[:16], "file": "", "batch": "", "asked": []}
-        )
-        batch = self._look(state["batch"]) if state["batch"] else self._made(requests, state)
+        batch = self._look(sent.batch) if sent.batch else self._made(requests, sent)
         began = time.monotonic()
-        while batch["status"] not in _OVER:
+        while batch.get("status") not in _OVER:
             if time.monotonic() - began >= self._wait:
                 again = datetime.now(UTC) + timedelta(minutes=self._minutes)
                 raise Pending(
-                    {"batch": batch["id"], "host": self._server.host, "status": batch["status"]}, again
+                    {"batch": sent.batch, "host": self._server.host, "status": batch.get("status")}, again
                 )
             self._sleep(min(5.0, max(self._wait / 10, 0.05)))
-            batch = self._look(state["batch"])
-        yield from self._read(batch, requests, key)
+            batch = self._look(sent.batch)
+        yield from self._read(batch, requests, sent, paid)
 
-    def _key(self, requests: Sequence[Request]) -> str:
-        return store.digest([self._server.base_url, [[r.id, self._shape.body(r)] for r in requests]])
+    def tidy(self) -> None:
+        """Delete the files of batches that have been read: the provider keeps no examples."""
+        for sent in [s for s in self._known if s.read]:
+            left = [f for f in (sent.file, *sent.outputs) if f and not self._delete(f)]
+            self._known.remove(sent)
+            if left:
+                sys.stderr.write(
+                    f"\n!!!! {self._server.host} does not delete the files of a batch, {', '.join(left)}: "
+                    "delete them there\n\n"
+                )
+        self._save()
+
+    def _digest(self, request: Request) -> str:
+        return store.digest([self._server.base_url, request.id, self._shape.body(request)])
 
     # --- up ----------------------------------------------------------------------------------
 
-    def _made(self, requests: Sequence[Request], state: dict[str, Any]) -> Mapping[str, Any]:
-        name = f"breakeven-{state['nonce']}-batch.jsonl"
-        if not state["file"]:
-            found = self._found("/files", lambda row: row.get("filename") == name) if state["asked"] else None
-            state["asked"] = ["file"]
+    def _made(self, requests: Sequence[Request], sent: Sent) -> Mapping[str, Any]:
+        name = f"breakeven-{sent.nonce}-batch.jsonl"
+        if sent not in self._known:
+            self._known.append(sent)
+        if not sent.file:
+
+            def uploads() -> list[Any]:
+                return self._found("/files", lambda row: row.get("filename") == name)
+
+            found = uploads() if sent.asked else []
+            sent.asked = ["file"]
             self._save()
-            sent = found or self._ask(
-                "POST",
-                "/files",
-                lambda: self._found("/files", lambda row: row.get("filename") == name),
-                data={"purpose": "batch"},
-                files={"file": (name, self._lines(requests), "application/jsonl")},
+            made = (
+                found[0]
+                if found
+                else self._ask(
+                    "POST",
+                    "/files",
+                    uploads,
+                    data={"purpose": "batch"},
+                    files={"file": (name, self._lines(requests), "application/jsonl")},
+                )
             )
-            state["file"] = sent["id"]
+            sent.file = made["id"]
             self._save()
 
-        def ours(row: Mapping[str, Any]) -> bool:
-            return bool(row.get("input_file_id") == state["file"])
+        def ours() -> list[Any]:
+            return self._found("/batches", lambda row: row.get("input_file_id") == sent.file)
 
-        found = self._found("/batches", ours) if "batch" in state["asked"] else None
-        state["asked"] = ["file", "batch"]
+        there = ours() if "batch" in sent.asked else []
+        again = bool(there) or "batch" in sent.asked
+        sent.asked = ["file", "batch"]
         self._save()
-        path = httpx.URL(self._server.url(requests[0])).path
-        made = found or self._ask(
-            "POST",
-            "/batches",
-            lambda: self._found("/batches", ours),
-            json={
-                "input_file_id": state["file"],
-                "endpoint": path[path.rindex("/v1/") :] if "/v1/" in path else path,
-                "completion_window": "24h",
-                "metadata": {"breakeven": state["nonce"]},
-            },
-        )
-        state["batch"] = made["id"]
+        path = self._path(requests[0])
+        asked = {
+            "input_file_id": sent.file,
+            "endpoint": path,
+            "completion_window": "24h",
+            "metadata": {"breakeven": sent.nonce},
+        }
+        losses = self._lost
+        batch = there[0] if there else self._ask("POST", "/batches", ours, json=asked)
+        sent.batch = batch["id"]
         self._save()
-        return dict(made)
+        if again or self._lost != losses:  # an answer was lost: was it made twice?
+            for twin in ours():
+                if twin["id"] != sent.batch and twin.get("status") not in _OVER:
+                    self._ask("POST", f"/batches/{twin['id']}/cancel")
+        return dict(batch)
+
+    def _path(self, request: Request) -> str:
+        path = httpx.URL(self._server.url(request)).path
+        return path[path.rindex("/v1/") :] if "/v1/" in path else path
 
     def _lines(self, requests: Sequence[Request]) -> bytes:
         made = []
         for number, request in enumerate(requests):
-            path = httpx.URL(self._server.url(request)).path
-            url = path[path.rindex("/v1/") :] if "/v1/" in path else path
-            row = {"custom_id": str(number), "method": "POST", "url": url, "body": self._shape.body(request)}
+            row = {
+                "custom_id": str(number),
+                "method": "POST",
+                "url": self._path(request),
+                "body": self._shape.body(request),
+            }
             made.append(json.dumps(row, ensure_ascii=False) + "\n")
         return "".join(made).encode("utf-8", "replace")
 
@@ -139,27 +201,42 @@ class Batches:
         row: Mapping[str, Any] = self._ask("GET", f"/batches/{batch}")
         return row
 
-    def _read(self, batch: Mapping[str, Any], requests: Sequence[Request], key: str) -> Iterator[Completion]:
-        reasons: dict[int, str] = {}
-        answered: set[int] = set()
-        for file in (batch.get("output_file_id"), batch.get("error_file_id")):
-            for row in self._rows(file) if file else ():
-                number = int(row["custom_id"])
-                try:
-                    yield self._completion(row, requests[number])
-                    answered.add(number)
-                except (_wire.TryAgain, UserError) as error:
-                    reasons[number] = str(error)
-        missing = [n for n in range(len(requests)) if n not in answered]
-        if missing or batch["status"] == "failed":
-            del self._known[key]
-            self._save()
-            errors = (batch.get("errors") or {}).get("data") or [{}]
-            why = reasons.get(missing[0], "") if missing else ""
-            why = why or self._server.clean(str(errors[0].get("message") or batch["status"]))
+    def _read(
+        self,
+        batch: Mapping[str, Any],
+        requests: Sequence[Request],
+        sent: Sent,
+        paid: Callable[[Usage], None],
+    ) -> Iterator[Completion]:
+        sent.outputs = [f for f in (batch.get("output_file_id"), batch.get("error_file_id")) if f]
+        if batch["status"] == "completed" and not sent.outputs:
             raise _wire.ProviderError(
-                f"batch {batch['id']} at {self._server.host} {batch['status']} with {len(missing)} of "
-                f"{len(requests)} requests unanswered: {why}; --resume sends those again"
+                f"batch {sent.batch} at {self._server.host} is completed and names no answers; --resume "
+                "looks again"
+            )
+        wanted = {self._digest(r): r for r in requests}
+        missing, reasons = set(wanted), dict[str, str]()
+        for file in sent.outputs:
+            for row in self._rows(file, sent):
+                key = sent.requests[row["number"]]
+                try:
+                    completion = self._completion(row, wanted.get(key) or Request(key))
+                except (_wire.TryAgain, UserError) as error:
+                    reasons[key] = str(error)
+                    continue
+                paid(completion.usage)
+                if key in missing:
+                    missing.discard(key)
+                    yield completion
+        sent.read = True
+        self._save()
+        if missing:
+            errors = (batch.get("errors") or {}).get("data") or [{}]
+            why = next((reasons[key] for key in sent.requests if key in missing and key in reasons), "")
+            why = why or self._server.clean(str(errors[0].get("message") or batch["status"]))
+            raise Over(
+                f"batch {sent.batch} at {self._server.host} {batch['status']} with {len(missing)} of "
+                f"{len(wanted)} requests unanswered: {why}; --resume sends those again"
             )
 
     def _completion(self, row: Mapping[str, Any], request: Request) -> Completion:
@@ -168,42 +245,89 @@ class Batches:
         made = httpx.Response(int(reply.get("status_code") or 500), json=body)
         return replace(_wire.read(made, request, 0.0, self._server), seconds=None)
 
-    def _rows(self, file: str) -> Iterator[Mapping[str, Any]]:
-        content = self._ask("GET", f"/files/{file}/content", raw=True)
-        for line in str(content).splitlines():
-            if line.strip():
-                yield json.loads(line)
+    def _rows(self, file: str, sent: Sent) -> list[dict[str, Any]]:
+        """The rows of a file, each with the `number` of its request.
+
+        Raises ProviderError for one that is not whole: nothing that is paid for may be taken as unanswered.
+        """
+        content = str(self._ask("GET", f"/files/{file}/content", raw=True))
+        try:
+            rows = [json.loads(line) for line in content.split("\n") if line.strip()]
+            numbered = [{**row, "number": int(row["custom_id"])} for row in rows]
+        except (ValueError, KeyError, TypeError):
+            numbered = [{"number": -1}]
+        if any(not 0 <= row["number"] < len(sent.requests) for row in numbered):
+            raise _wire.ProviderError(
+                f"{self._server.host} gave file {file} of batch {sent.batch} broken; --resume reads it again"
+            )
+        return numbered
 
     # --- asking ------------------------------------------------------------------------------
 
-    def _found(self, path: str, fits: Callable[[Mapping[str, Any]], bool]) -> Any:
-        rows = self._ask("GET", path).get("data") or []
-        return next((row for row in rows if fits(row)), None)
+    _lost = 0  # answers that may have been lost on the way
+
+    def _found(self, path: str, fits: Callable[[Mapping[str, Any]], bool]) -> list[Any]:
+        """All rows of a list that fit, newest first as the protocol gives them."""
+        found: list[Any] = []
+        query = {"limit": "100"}
+        for _ in range(_PAGES):
+            page = self._ask("GET", path, params=query)
+            rows = page.get("data") or []
+            found += [row for row in rows if fits(row)]
+            if not page.get("has_more") or not rows or query.get("after") == rows[-1]["id"]:
+                break
+            query = {"limit": "100", "after": rows[-1]["id"]}
+        return found
+
+    def _delete(self, file: str) -> bool:
+        """Whether a file of ours is gone."""
+        try:
+            self._ask("DELETE", f"/files/{file}")
+        except UserError as error:
+            return "(404 " in error.what
+        except _wire.ProviderError:
+            return False
+        return True
 
     def _ask(
-        self, method: str, path: str, find: Callable[[], Any] | None = None, *, raw: bool = False, **more: Any
+        self,
+        method: str,
+        path: str,
+        find: Callable[[], list[Any]] | None = None,
+        *,
+        raw: bool = False,
+        **more: Any,
     ) -> Any:
-        """A JSON answer (`raw`: text), asked again while the server is busy; see `_jobs` for `find`."""
+        """A JSON answer (`raw`: text), asked again while the server is busy.
+
+        Where an answer is lost on the way, `find` looks whether what was asked for is there all the same.
+        """
         reason = ""
         for pause in _PAUSES:
+            asked = None
             try:
                 reply = self._http.request(method, self._server.base_url + path, auth=self._server, **more)
                 if reply.is_success:
                     return reply.text if raw else reply.json()
-                if reply.status_code not in (408, 409, 429) and reply.status_code < 500:
-                    said = self._server.clean(reply.text)
+                said = self._server.clean(reply.text)
+                busy = reply.status_code in (408, 409, 429) or reply.status_code >= 500
+                if not busy or _wire.no_credit(reply.status_code, said, said):
                     raise UserError(
                         f"{self._server.host} refuses its batch mode ({reply.status_code} {said})",
                         field="batch",
                         hint="set batch: false where a server has none",
                     )
-                reason = str(reply.status_code)
+                reason, asked = str(reply.status_code), _wire.retry_after(reply)
             except httpx.RequestError as error:
                 reason = type(error).__name__
-            if find is not None and (there := find()) is not None:
-                return there
+            except ValueError:
+                reason = "an answer that is no JSON"
             if pause is not None:
-                self._sleep(pause)
+                self._sleep(max(pause, min(asked or 0.0, _LONGEST)))
+            if find is not None:
+                self._lost += 1
+                if there := find():
+                    return there[0]
         raise _wire.ProviderError(f"{self._server.host} gives no answer about its batches; at last: {reason}")
 
     def _save(self) -> None:

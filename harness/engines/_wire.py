@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import httpx
 
+from breakeven.harness import egress
 from breakeven.harness.contracts import Completion, Request, Usage
 from breakeven.harness.errors import BreakevenError, UserError
 
@@ -25,6 +26,13 @@ _OWN_FIELDS = frozenset(
     {"model", "messages", "prompt", "max_tokens", "max_completion_tokens"}
     | {"n", "best_of", "stream", "stop", "echo", "logprobs"}
 )
+#: Refusals for now that no provider bills. Others of 408 and 500 up (a gateway's timeout) may come after a
+#: model has answered.
+_UNBILLED = frozenset({429, 500, 503, 529})
+#: How a server says that a prompt is too long.
+_TOO_LONG = re.compile(r"context (length|size|window)|prompt is too long", re.I)
+#: 429 that no waiting mends.
+_NO_CREDIT = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
 
 
 class ProviderError(BreakevenError):
@@ -48,7 +56,11 @@ class NotSent(TryAgain, NotBilled):
 
 
 class Busy(TryAgain, NotBilled):
-    """The server refused for now: 429, 5xx."""
+    """The server refused for now: 429, 503."""
+
+
+class OtherRoom(TryAgain, NotBilled):
+    """The server wants the room of an answer by the name `max_completion_tokens`."""
 
 
 class Refused(UserError, NotBilled):
@@ -85,7 +97,7 @@ class Server(httpx.Auth):
             raise UserError(
                 f"'{base_url}' is no http(s) URL", field="base_url", hint="it looks like https://host/v1"
             )
-        self.host = url.host if url.port is None else f"{url.host}:{url.port}"
+        self.host = egress.address(url.host, url.port)
         self.is_loopback = _is_loopback(url.host)
         if url.scheme == "http" and not self.is_loopback and not allow_http:
             raise UserError(
@@ -146,6 +158,7 @@ class Shape:
     base_url: str
     reasoning_tokens: int = 0
     extra: Mapping[str, Any] = field(default_factory=dict)
+    room_as: str = "max_tokens"  # as soon as a server has said so, max_completion_tokens
 
     def __post_init__(self) -> None:
         taken = sorted(_OWN_FIELDS & self.extra.keys())
@@ -167,7 +180,7 @@ class Shape:
         if request.text is not None:
             made |= {"prompt": request.text, "max_tokens": self.room(request)}
         else:
-            name = "max_completion_tokens" if "//api.openai.com" in self.base_url else "max_tokens"
+            name = "max_completion_tokens" if "//api.openai.com" in self.base_url else self.room_as
             made |= {"messages": [dict(m) for m in request.messages], name: self.room(request)}
         if request.stop:
             made["stop"] = list(request.stop)
@@ -178,49 +191,90 @@ class Shape:
 # --- answers ---------------------------------------------------------------------------------
 
 
-def read(reply: httpx.Response, request: Request, seconds: float, server: Server) -> Completion:
-    """A reply as a completion.
+def read(
+    reply: httpx.Response, request: Request, seconds: float, server: Server, *, appears: bool = False
+) -> Completion:
+    """A reply as a completion; `appears`: of a deployment just made, which may not be known at once.
 
     Raises:
         TryAgain: it is broken, or the server is busy.
         Refused: asking again would not help.
     """
     if reply.status_code != 200:
-        return _refusal(reply, request, seconds, server)
+        return _refusal(reply.status_code, reply, request, seconds, server, appears)
     try:
         data = reply.json()
+        if not data.get("choices") and data.get("error"):
+            return _error_in_place(reply, request, seconds, server)
         choice = data["choices"][0]
-        text = choice["text"] if request.text is not None else choice["message"]["content"]
-        reason = choice.get("finish_reason")
-        if not isinstance(text, str | None):
-            raise TypeError
+        reason = str(choice.get("finish_reason") or "unknown")
+        if reason == "error" or choice.get("error"):
+            raise TryAgain("the answer broke off with an error")
+        text = _text(choice["text"]) if request.text is not None else _text(choice["message"].get("content"))
+        said = "" if request.text is not None else choice["message"].get("refusal")
     except (ValueError, LookupError, TypeError, AttributeError):
-        raise TryAgain("the answer was not what the protocol says") from None
-    usage = _usage(data.get("usage")) or _estimate(request, text or "")
-    return Completion(request.id, text or "", str(reason or "unknown"), usage, seconds)
+        page = "html" in reply.headers.get("content-type", "")
+        what = f"a web page; is base_url right, {server.base_url}?" if page else "not what the protocol says"
+        raise TryAgain(f"the answer was {what}") from None
+    if not text and isinstance(said, str) and said:
+        text, reason = said, "refusal"
+    usage = _usage(data.get("usage"), text) or _estimate(request, text)
+    return Completion(request.id, text, reason, usage, seconds)
 
 
-def _usage(row: Any) -> Usage | None:
-    """What a response says it used; None unless it says so in whole numbers."""
+def _text(content: Any) -> str:
+    """What was written; of an answer in parts those that are text. Raises TypeError for anything else."""
+    if isinstance(content, list):
+        return "".join(_text(part.get("text")) for part in content if part.get("type") == "text")
+    if not isinstance(content, str | None):
+        raise TypeError
+    return content or ""
+
+
+def _usage(row: Any, text: str) -> Usage | None:
+    """What a response says it used; None unless it says so in whole numbers.
+
+    Neither a prompt of no tokens (Ollama, of one that it had cached) nor a text of an unsaid number is taken
+    for one that cost nothing.
+    """
     if not isinstance(row, dict):
         return None
     details = row.get("prompt_tokens_details")
     cached = details.get("cached_tokens") if isinstance(details, dict) else 0
-    counts = [row.get("prompt_tokens"), row.get("completion_tokens", 0), cached or 0]
+    said: Any = row.get("completion_tokens", None if text else 0)
+    counts: list[Any] = [row.get("prompt_tokens"), said, cached or 0]
     if not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in counts):
         return None
-    return Usage(*counts)
+    return Usage(*counts) if counts[0] else None
 
 
-def _refusal(reply: httpx.Response, request: Request, seconds: float, server: Server) -> Completion:
-    status = reply.status_code
+def _error_in_place(reply: httpx.Response, request: Request, seconds: float, server: Server) -> Completion:
+    """An error that comes as 200, as routers send it once a model has begun."""
     code, said = _error(reply, server)
-    if status == 429 and code in ("insufficient_quota", "billing_hard_limit_reached"):
-        raise Refused(f"the account at {server.host} has no credit left (429 {code})")
-    if status in (408, 429) or status >= 500 or (status == 404 and code == "DeploymentNotFound"):
-        raise Busy(f"{status} {said}".strip(), _retry_after(reply))
+    if code.isdigit() and 400 <= int(code) < 600:
+        return _refusal(int(code), reply, request, seconds, server, False)
+    raise TryAgain(f"an error came in place of an answer: {said}")
+
+
+def _refusal(
+    status: int, reply: httpx.Response, request: Request, seconds: float, server: Server, appears: bool
+) -> Completion:
+    code, said = _error(reply, server)
+    if no_credit(status, code, said):
+        raise Refused(f"the account at {server.host} has no credit left ({status} {code or said})")
+    if _TOO_LONG.search(said) or code in ("context_length_exceeded", "exceed_context_size_error"):
+        raise Refused(
+            f"the prompt of request '{request.id}' is longer than the model's context: {said}",
+            hint="use fewer demonstrations or passages, or shorter examples",
+        )
+    if status in _UNBILLED or (appears and status == 404 and code == "DeploymentNotFound"):
+        raise Busy(f"{status} {said}".strip(), retry_after(reply))
+    if status == 408 or status >= 500:
+        raise TryAgain(f"{status} {said}".strip(), retry_after(reply))
     if status == 400 and code in ("content_filter", "content_policy_violation"):
         return Completion(request.id, "", "content_filter", _estimate(request, ""), seconds)
+    if status == 400 and "max_completion_tokens" in said and "'max_tokens'" in said:
+        raise OtherRoom(said)
     if status in (401, 403):
         held = f"the key in {server.api_key_env}" if server.api_key_env else "a request without a key"
         raise Refused(
@@ -234,11 +288,6 @@ def _refusal(reply: httpx.Response, request: Request, seconds: float, server: Se
             field="model",
             hint=f"check the model's name, and base_url, which is {server.base_url} and often ends in /v1",
         )
-    if code == "context_length_exceeded" or "context length" in said:
-        raise Refused(
-            f"the prompt of request '{request.id}' is longer than the model's context: {said}",
-            hint="use fewer demonstrations or passages, or shorter examples",
-        )
     if 300 <= status < 400:
         raise Refused(
             f"{server.host} redirects elsewhere ({status}), which is not followed with a key in hand",
@@ -251,25 +300,39 @@ def _refusal(reply: httpx.Response, request: Request, seconds: float, server: Se
     )
 
 
+def no_credit(status: int, code: str, said: str) -> bool:
+    """Whether a refusal is about money or a quota that is used up: no waiting mends it."""
+    return status == 402 or (
+        status == 429 and (any(word in code for word in _NO_CREDIT) or "check your plan and billing" in said)
+    )
+
+
 def _error(reply: httpx.Response, server: Server) -> tuple[str, str]:
-    """(code, message) of an error body, cleaned."""
+    """(code, message) of an error body, cleaned.
+
+    Under "error" as OpenAI writes it, that being a text (Ollama), or at the top (vLLM, gateways, FastAPI's
+    "detail"). A code that is only the status again (llama.cpp) says less than the type.
+    """
     try:
-        error = reply.json()["error"]
+        body = reply.json()
+        error = body.get("error", body)
         if isinstance(error, str):
             return "", server.clean(error)
-        code = str(error.get("code") or error.get("type") or "")
-        return code, server.clean(str(error.get("message") or ""))
+        code, kind = (str(error.get(k) or "") for k in ("code", "type"))
+        said = error.get("message") or error.get("detail") or reply.reason_phrase
+        return kind if kind and code == str(reply.status_code) else code or kind, server.clean(str(said))
     except (ValueError, LookupError, TypeError, AttributeError):
         return "", server.clean(reply.reason_phrase)
 
 
-def _retry_after(reply: httpx.Response) -> float | None:
-    """Seconds the server asks to wait, from a number or a date."""
+def retry_after(reply: httpx.Response) -> float | None:
+    """Seconds the server asks to wait, from a number or a date; else until what it says is used up is
+    allowed again (`x-ratelimit-*`)."""
     asked = reply.headers.get("retry-after-ms")
     scale = 1000.0 if asked else 1.0
     asked = asked or reply.headers.get("retry-after")
     if not asked:
-        return None
+        return _reset_after(reply.headers)
     try:
         return max(0.0, float(asked) / scale)
     except ValueError:
@@ -280,14 +343,29 @@ def _retry_after(reply: httpx.Response) -> float | None:
         return None
 
 
+def _reset_after(headers: httpx.Headers) -> float | None:
+    """From `x-ratelimit-reset-requests: 6m0s` and its like, where `remaining` is 0."""
+    scales = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+    waits = []
+    for what in ("requests", "tokens"):
+        told = headers.get(f"x-ratelimit-reset-{what}", "")
+        if headers.get(f"x-ratelimit-remaining-{what}") == "0" and re.fullmatch(r"([\d.]+(ms|s|m|h))+", told):
+            parts = re.findall(r"([\d.]+)(ms|s|m|h)", told)
+            waits.append(sum(float(n) * scales[unit] for n, unit in parts))
+    return max(waits, default=None)
+
+
 # --- counting without the tokenizer ----------------------------------------------------------
 
 
-def worst_case(request: Request, shape: Shape) -> Usage:
-    """No request uses more: a token is at least a byte, a template adds little, an answer fills its room."""
-    texts = [request.text or "", *(m.get("content", "") for m in request.messages)]
+def worst_case(request: Request, shape: Shape, answered: str = "") -> Usage:
+    """No request uses more: a token is at least a byte, a template adds little, an answer fills its room.
+
+    `answered` is a text that the prompt is sent with as its answer.
+    """
+    texts = [request.text or "", answered, *(m.get("content", "") for m in request.messages)]
     given = sum(len(t.encode("utf-8", "surrogatepass")) for t in texts)
-    return Usage(given + 16 * len(request.messages) + 128, shape.room(request))
+    return Usage(given + 16 * (len(request.messages) + 1) + 128, shape.room(request))
 
 
 def estimated_input(request: Request) -> int:

@@ -144,6 +144,7 @@ class OpenAIEngine:
         self._guard, self._own_limit = SpendGuard(max_spend), max_spend
         self._allow_hosts: tuple[str, ...] | None = None
         self._hosting = Record(None)
+        self._failed: dict[str, UserError] = {}
         self._book: PriceBook | None = None
         self._price_as = price_as or server.price_name(model)
         self._card: ModelCard | None = None
@@ -203,6 +204,8 @@ class OpenAIEngine:
             guard=self._guard,
             allow_unpriced=self._allow_unpriced,
             check_host=self._check_host,
+            batch=self._batch is not None,
+            failed=self._failed,
         )
 
     def _check_host(self, host: str, who: str) -> None:
@@ -212,6 +215,10 @@ class OpenAIEngine:
         """Raises UserError when a request could not be sent: no key, no price. Sends nothing."""
         self._server.check_key()
         self._price()
+
+    def has_no_price(self) -> bool:
+        """Whether nobody says what its tokens cost, so that no limit can hold."""
+        return self._prices().token_price(self._token_name) is None
 
     def describe(self) -> ModelCard:
         if self._card is None:
@@ -264,7 +271,8 @@ class OpenAIEngine:
         if tuned.deployment is not None:
             plan = Plan.of(tuned.deployment)
             self._check_host(plan.host, "the deployment of a tuned model")
-            made.deployment, made.model = Deployment(plan, self._hosting, self._prices()), plan.name
+            made.deployment = Deployment(plan, self._hosting, self._prices(), self._guard)
+            made.model = plan.name
         made._shape = replace(self._shape, model=made.model)
         return made
 
@@ -284,6 +292,8 @@ class OpenAIEngine:
         price = self._price()
         self._server.check_key()
         if self.deployment is not None:
+            if self._batch is not None:
+                raise NotApplicable("a batch may take a day, and a deployment is billed all the while")
             if not self.owner:
                 raise RuntimeError(
                     "a deployment is asked within `deployments.serving`, which deletes it again"
@@ -296,7 +306,7 @@ class OpenAIEngine:
     def _in_a_batch(
         self, requests: Sequence[Request], price: TokenPrice | None, wait: float, minutes: float
     ) -> Iterator[Completion]:
-        """Paid when it is sent, at its worst; what it cost less is given back when the answers come."""
+        """Paid before it is sent, at its worst; what it cost less is given back when the answers come."""
         batches = _batch.Batches(
             self._client,
             self._server,
@@ -306,28 +316,45 @@ class OpenAIEngine:
             minutes=minutes,
             sleep=self.sleep or time.sleep,
         )
-        worst = sum(price.cost(_wire.worst_case(r, self._shape)) for r in requests) if price else 0.0
-        if batches.is_new(requests):
-            self._guard.settle(self._guard.reserve(worst), worst)
-        spent = 0.0
-        for completion in batches.answers(requests):
-            spent += price.cost(completion.usage) if price else 0.0
-            yield completion
-        self._guard.settle(self._guard.reserve(0.0), spent - worst)
+        sent, costs = batches.find(requests), list[float]()
+        name, over = f"batch {sent.nonce}", False
+        if not sent.batch:
+            self._guard.charge(
+                name, sum(price.cost(_wire.worst_case(r, self._shape)) for r in requests) if price else 0.0
+            )
+
+        def paid(usage: Usage) -> None:
+            costs.append(price.cost(usage) if price else 0.0)
+
+        try:
+            yield from batches.answers(sent, requests, paid)
+            over = True
+        except _batch.Over:
+            over = True
+            raise
+        except UserError:
+            if not sent.batch:  # refused: there is none
+                self._guard.bill(name, 0.0)
+            raise
+        finally:
+            if over:
+                self._guard.bill(name, sum(costs))
+                batches.tidy()
 
     def _completion(self, request: Request, price: TokenPrice | None, stop: threading.Event) -> Completion:
         """The answer to one request, or its choices scored."""
         if request.choices is None:
             return self._answer(request, price, stop)[0]
         if self._choices == "first-token":
-            done, data = self._answer(request, price, stop, _hosted_choices.first_token_body())
+            one = replace(request, max_tokens=1)  # more would be written, and billed, for nobody
+            done, data = self._answer(one, price, stop, _hosted_choices.first_token_body())
             scores = _hosted_choices.first_token_logprobs(data, request.choices)
             return replace(done, text="", finish_reason="choices", choice_logprobs=scores)
         total, asked = self._answer(request, price, stop, _hosted_choices.prompt_body(request.messages, None))
         prompt, logprobs = _hosted_choices.prompt_tokens(asked), []
         for choice in request.choices:
             body = _hosted_choices.prompt_body(request.messages, choice)
-            done, data = self._answer(request, price, stop, body)
+            done, data = self._answer(request, price, stop, body, choice)
             total = replace(
                 total, usage=total.usage + done.usage, seconds=(total.seconds or 0.0) + (done.seconds or 0.0)
             )
@@ -340,9 +367,10 @@ class OpenAIEngine:
         price: TokenPrice | None,
         stop: threading.Event,
         fields: Mapping[str, Any] | None = None,
+        answered: str = "",
     ) -> tuple[Completion, Any]:
         """One request with its retries, `fields` laid over its body: (completion, body of the reply)."""
-        worst = price.cost(_wire.worst_case(request, self._shape)) if price else 0.0
+        worst = price.cost(_wire.worst_case(request, self._shape, answered)) if price else 0.0
         retrying = tenacity.Retrying(
             sleep=self.sleep or tenacity.sleep_using_event(stop),
             stop=tenacity.stop_after_attempt(self._retries + 1) | tenacity.stop_when_event_set(stop),
@@ -371,15 +399,24 @@ class OpenAIEngine:
         self._pace.wait(stop)
         if stop.is_set():
             raise _wire.NotSent("stopped before it was sent")
+        if self.deployment is not None:
+            self.deployment.keep(stop.is_set)
         reservation = self._guard.reserve(worst, stop.is_set)
         spent = worst  # unless it is known to be less
         try:
             started = time.perf_counter()
             reply = self._post(request, fields)
             seconds = time.perf_counter() - started
-            completion = _wire.read(reply, request, seconds, self._server)
+            appears = self.deployment is not None
+            completion = _wire.read(reply, request, seconds, self._server, appears=appears)
             spent = price.cost(completion.usage) if price else 0.0
             return completion, reply.json() if fields else None
+        except _wire.OtherRoom as error:
+            spent = 0.0
+            if self._shape.room_as == "max_completion_tokens":
+                raise _wire.Refused(f"{self._server.host} refuses request '{request.id}' ({error})") from None
+            self._shape = replace(self._shape, room_as="max_completion_tokens")
+            raise
         except _wire.NotBilled:
             spent = 0.0
             raise
