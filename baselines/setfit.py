@@ -19,7 +19,7 @@ from breakeven.baselines import _classical
 from breakeven.baselines._contrastive import Recipe
 from breakeven.baselines._retrieval import embedder_of, reference, resolved
 from breakeven.baselines._tuning import weight_makers
-from breakeven.baselines.logistic_regression import DEFAULT_C, LinearPredictor, LogisticRegression
+from breakeven.baselines.logistic_regression import LinearPredictor, LogisticRegression
 from breakeven.harness import hardware
 from breakeven.harness.contracts import (
     Brief,
@@ -43,13 +43,19 @@ MAX_ITER = 1000
 
 def setfit(
     epochs: float = 4,
-    batch_size: int = 32,
+    batch_size: int = 16,
     per_class: int = 4,
-    lr: float = 3e-4,
+    lr: float = 1e-4,
     max_tokens_total: int | None = 200_000,
-    C: float = DEFAULT_C,
+    C: float = 10.0,
 ) -> SetFit:
     """A fine-tuned encoder and a linear classifier over its vectors.
+
+    The defaults are no result of a search. `lr` 1e-4 with `batch_size` 16 was tried once on training rows
+    alone (one seed, judged on 200 other training rows, the rate constant after its rise). With `C` 10, from
+    112 rows of support_intents accuracy rose from 0.370 to 0.435 in 4 epochs; from 160 of Banking77 (20
+    intents) from 0.890 to 0.905 in 2, where the untuned encoder has 0.900 with `C` 100: within chance. Of
+    `C` 1, 10 and 100, 10 was the best after tuning or within 0.005 of it.
 
     Args:
         epochs: passes over the training examples; a fraction is allowed.
