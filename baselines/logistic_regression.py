@@ -53,13 +53,13 @@ class LogisticRegression:
         folder = example_index(_classical.texts(brief, train), services)
         vectors = VectorIndex.read(folder / "vectors.faiss").vectors()
         start = time.perf_counter()
-        weights, classes, converged = self._solve(vectors, answers)
+        weights, classes, converged = self.solve(vectors, answers)
         seconds = time.perf_counter() - start
         services.ledger.book("train", "seconds", seconds, source="wall time of the solver",
                              hardware=hardware.name())  # fmt: skip
         return LinearPredictor(brief, services, weights, classes, converged)
 
-    def _solve(self, vectors: np.ndarray, answers: list[str]) -> tuple[np.ndarray, list[str], bool]:
+    def solve(self, vectors: np.ndarray, answers: list[str]) -> tuple[np.ndarray, list[str], bool]:
         """((classes, dimension + 1) weights, the bias last; the classes; whether the solver got there)."""
         import numpy as np
         from sklearn.exceptions import ConvergenceWarning

@@ -199,6 +199,15 @@ def sampled(
     return samples
 
 
+def taught(
+    cells: Sequence[Foreseen], seconds: float, folder: Path, say: Callable[[str], None]
+) -> TrainingSpeeds | None:
+    """Speeds of the trainings that have no language model, from a few real steps; None if there are none."""
+    own = [c.training for c in cells if c.spec.model is None and c.training is not None and c.training.sample]
+    samples = sampled({training.key: training for training in own}, seconds, folder, say)
+    return TrainingSpeeds.fitted(samples) if samples else None
+
+
 def resting_bytes(card: ModelCard) -> int | None:
     """Bytes held now that the model is loaded."""
     if card.device.startswith("cuda"):
@@ -220,12 +229,14 @@ def estimated(
     found: Measured | None,
     price: TokenPrice | None,
     line: float,
+    alone: TrainingSpeeds | None = None,
 ) -> CellEstimate:
     """What a cell would take.
 
     Args:
         price: of the tokens of a model that is served elsewhere.
         line: seconds it takes to write an answer into the journal.
+        alone: speeds of training without a language model (`taught`).
     """
     spec = cell.spec
     blank = CellEstimate(
@@ -236,7 +247,16 @@ def estimated(
         return blank
     if engine is None or found is None:
         again = _timed_again(suite, cell) * cell.rendering / max(cell.examples, 1)
-        return replace(blank, seconds=Seconds(cell.fitting, 0.0, cell.rendering, again))
+        if (training := cell.training) is None:
+            return replace(blank, seconds=Seconds(cell.fitting, 0.0, cell.rendering, again))
+        known = alone is not None and training.work is not None
+        spent = alone.seconds(training.key, training.work, None) if known else None  # type: ignore[union-attr, arg-type]
+        return replace(
+            blank,
+            training_tokens=float(training.training_tokens),
+            training_key=training.key,
+            seconds=Seconds(cell.fitting, spent, cell.rendering, again) if spent is not None else None,
+        )
     pool, source = _answers(cell, found)
     answers = [(t, p) for t, p in zip(pool.tokens.values(), pool.passes.values(), strict=True)]
     mean = sum(t for t, _ in answers) / len(answers)

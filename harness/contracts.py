@@ -350,6 +350,24 @@ class Embedder(Protocol):
         ...
 
 
+@runtime_checkable
+class TunableEmbedder(Embedder, Protocol):
+    """An embedder whose weights can be fine-tuned. The model that others share is never changed."""
+
+    @property
+    def digest(self) -> str:
+        """Hash of the weights."""
+        ...
+
+    def tunable(self) -> Any:
+        """The model as a sentence-transformers module of the caller's own (eval mode), to be changed."""
+        ...
+
+    def adapt(self, folder: Path) -> Embedder:
+        """The same embedder with the weights of a `tunable()` that was saved there, billed as this one."""
+        ...
+
+
 ArtifactBuild = Callable[[Path, "Ledger"], None]
 
 

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from breakeven.harness import flops, hardware, models
@@ -52,12 +53,24 @@ class SentenceEmbedder:
         fresh: bool = False,
     ) -> None:
         self.name, self._ledger, self._device, self._fresh = model, ledger, device, fresh
+        self._folder: Path | None = None
+        self._own: _Model | None = None
         entry = models.known(model)
         self.language = entry.language if entry else "unknown"
 
-    def bind(self, ledger: Ledger, *, fresh: bool = False) -> SentenceEmbedder:
+    def bind(self, ledger: Ledger | None, *, fresh: bool = False) -> SentenceEmbedder:
         """The same embedder, booking into `ledger`."""
         return SentenceEmbedder(ledger, model=self.name, device=self._device, fresh=fresh)
+
+    def tunable(self) -> Any:
+        """A copy of the model for the caller alone, to be changed; see `contracts.TunableEmbedder`."""
+        return _loaded(models.resolve(self.name), self._device)
+
+    def adapt(self, folder: Path) -> SentenceEmbedder:
+        """The same embedder with the weights in `folder`, in memory as long as what is returned is used."""
+        made = self.bind(self._ledger, fresh=self._fresh)
+        made._folder, made._own = folder, _Model(folder, self._device)
+        return made
 
     @property
     def dimension(self) -> int:
@@ -67,7 +80,7 @@ class SentenceEmbedder:
     @property
     def digest(self) -> str:
         """SHA-256 of the weights: part of the key of everything that is made from its vectors."""
-        return models.digest(models.resolve(self.name))
+        return models.digest(self._folder or models.resolve(self.name))
 
     @property
     def context(self) -> int:
@@ -87,7 +100,7 @@ class SentenceEmbedder:
         Texts beyond the model's context (256 tokens for the default) are cut, and billed as cut.
         """
         kept = None
-        if phase == "index" and not self._fresh and len(texts) >= WORTH_KEEPING:
+        if phase == "index" and not self._fresh and self._own is None and len(texts) >= WORTH_KEEPING:
             kept = KeptVectors.of(self.digest)
         found = self._model.encode(texts, self._fresh, kept)
         if self._ledger is not None and texts:
@@ -122,10 +135,12 @@ class SentenceEmbedder:
 
     @property
     def _model(self) -> _Model:
+        if self._own is not None:
+            return self._own
         with _loading:
             key = (self.name, self._device)
             if key not in _shared:
-                _shared[key] = _Model(self.name, self._device)
+                _shared[key] = _Model(models.resolve(self.name), self._device)
             return _shared[key]
 
 
@@ -144,6 +159,23 @@ def language_warning(embedder: str, language: str) -> str | None:
 def _language(code: str) -> str:
     names = {"en": "English", "de": "German", "fr": "French", "es": "Spanish", "it": "Italian"}
     return names.get(code.lower().split("-")[0], f"the language '{code}'")
+
+
+def _loaded(folder: Path, device: str) -> Any:
+    """A sentence-transformers model in eval mode. Raises UserError when it cannot be loaded."""
+    from sentence_transformers import SentenceTransformer
+
+    from breakeven.harness._quiet import quiet
+    from breakeven.harness.engines._weights import pick_device
+
+    with quiet():
+        try:
+            model: Any = SentenceTransformer(
+                str(folder), device=pick_device(device), trust_remote_code=False, local_files_only=True
+            )
+        except (ValueError, OSError) as error:
+            raise UserError(f"the embedding model cannot be loaded: {error}", file=folder) from error
+    return model.eval()
 
 
 class _Encoded:
@@ -165,21 +197,8 @@ class _Encoded:
 class _Model:
     """The loaded model with the vectors it has computed; `lengths` are real tokens, special ones included."""
 
-    def __init__(self, name: str, device: str) -> None:
-        from sentence_transformers import SentenceTransformer
-
-        from breakeven.harness._quiet import quiet
-        from breakeven.harness.engines._weights import pick_device
-
-        folder = models.resolve(name)
-        with quiet():
-            try:
-                self.model: Any = SentenceTransformer(
-                    str(folder), device=pick_device(device), trust_remote_code=False, local_files_only=True
-                )
-            except (ValueError, OSError) as error:
-                raise UserError(f"the embedding model cannot be loaded: {error}", file=folder) from error
-        self.model.eval()
+    def __init__(self, folder: Path, device: str) -> None:
+        self.model = _loaded(folder, device)
         self.dimension = int(self.model.get_embedding_dimension())
         self.vectors: dict[bytes, np.ndarray] = {}
         self.lengths: dict[bytes, int] = {}

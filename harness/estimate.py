@@ -278,6 +278,7 @@ def _estimate(
                 found[model] = _forecast.heard(engine, cells, shown.note)
             else:
                 found[model] = _forecast.Measured(engine.describe())
+        alone = _forecast.taught(looked, seconds / 3, folder, shown.note)
         line = _forecast.journal_line(folder)
         made_cells = []
         for cell in looked:
@@ -287,7 +288,7 @@ def _estimate(
             named = named or (card.price_as if card is not None else "")
             price = engines.book.token_price(named) if named else None
             asks = asked.get(cell.spec.model or "")
-            made_cells.append(_forecast.estimated(cell, suite, asks, measured, price, line))
+            made_cells.append(_forecast.estimated(cell, suite, asks, measured, price, line, alone))
     made = Estimate(
         suite=suite.suite,
         created=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -30,7 +30,7 @@ def settings(row: Row) -> Mapping[str, Any]:
 
 
 def pulls(row: Row, lever: Lever) -> bool:
-    if lever == "weights" and any(c.training is not None for c in row.cells):
+    if lever == "weights" and row.model is not None and any(c.training is not None for c in row.cells):
         return True
     return bool(settings(row).get(lever))
 

@@ -318,7 +318,7 @@ def training_curve(cells: Sequence[CellResult], title: str) -> Markup | None:
     base = height - bottom
     parts = [
         svg.line(left, base, width - right, base, "axis"),
-        svg.text(2, 12, "loss per answer token", "axis-title"),
+        svg.text(2, 12, str(drawn[0].get("loss") or "loss per answer token"), "axis-title"),
     ]
     for tick in svg.linear_ticks(0, tallest, 4):
         parts.append(svg.line(left, y(tick), width - right, y(tick), "grid"))

@@ -333,13 +333,15 @@ def _training_facts(cell: CellResult) -> Iterator[tuple[str, str]]:
     yield "steps", f.count(t.get("steps"))
     yield "epochs", f.count(t.get("epochs"))
     yield "examples", f.count(t.get("examples"))
-    yield "truncated", f.count(t.get("truncated"))
-    yield "left out", f.count(t.get("dropped"))
+    if "truncated" in t:  # an encoder has no answers that could be cut, lost or unended
+        yield "truncated", f.count(t.get("truncated"))
+        yield "left out", f.count(t.get("dropped"))
     yield "tokens", f.count(t.get("training_tokens"))
     yield "time", f.seconds(t.get("seconds"))
     yield "last loss", f"{losses[-1][1]:.3f}" if losses else f.UNKNOWN
-    yield "validation loss", f"{validation[-1][1]:.3f}" if validation else f.UNKNOWN
-    yield "answers that ended", f.share(t["stop_rate"]) if t.get("stop_rate") is not None else f.UNKNOWN
+    if "truncated" in t:
+        yield "validation loss", f"{validation[-1][1]:.3f}" if validation else f.UNKNOWN
+        yield "answers that ended", f.share(t["stop_rate"]) if t.get("stop_rate") is not None else f.UNKNOWN
     yield "trainable parameters", f.large(t.get("trainable_parameters"))
     yield "peak memory", f.large(t.get("peak_bytes"), "B")
 
