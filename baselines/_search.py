@@ -119,19 +119,23 @@ def foresee(
     weights: WeightSettings,
     pairs: Sequence[TrainingPair],
     checks: Sequence[TrainingPair],
+    validation: int,
     engine: EngineSession,
     services: Services,
 ) -> tuple[TrainingOutlook, tuple[TrainingOutlook, ...], int]:
     """(outlook of the first candidate, those of the others, validation examples each answers).
+
+    Args:
+        validation: how many validation examples there are.
 
     Raises as `search` does for what is known before anything runs.
     """
     found = [_weights.foresee(c.weights, pairs, checks, engine, services) for c in candidates(weights)]
     if weights.search is None:
         return found[0], (), 0
-    _require(checks)
+    _require(validation)
     first, *others = (found[i] for i in affordable([o.training_tokens for o in found], weights.search.budget))
-    return first, tuple(others), _judged_on(weights.search, len(checks))
+    return first, tuple(others), _judged_on(weights.search, validation)
 
 
 def _judged_on(search: SearchSettings, validation: int) -> int:
@@ -141,7 +145,7 @@ def _judged_on(search: SearchSettings, validation: int) -> int:
     return validation if search.examples is None else min(search.examples, validation)
 
 
-def _require(validation: Sequence[object]) -> None:
+def _require(validation: int) -> None:
     if not validation:
         raise NotApplicable("no validation examples to choose settings by (weights.search)")
 
@@ -179,7 +183,7 @@ def search(
     """
     assert weights.search is not None
     wanted = weights.search
-    _require(validation)
+    _require(len(validation))
     found = candidates(weights)
     kept = list(range(len(found)))
     if wanted.budget is not None:
@@ -226,7 +230,7 @@ def search(
     for i, one in tried.items():
         if i != chosen:
             _book_as_search(services, one.entries)
-    judged_on = len(examples) if wanted.by == "score" else len(validation)
+    judged_on = len(examples) if wanted.by == "score" else len(checks)
     record = Search(wanted.by, brief.primary, judged_on, wanted.budget, chosen, tuple(trials))
     return tried[chosen].adapter, record
 

@@ -210,6 +210,7 @@ class Levers:
                 self.settings.weights,
                 _repeated(self._pairs(composer, some, engine, services, None), len(train)),
                 _repeated(self._pairs(composer, checks, engine, services, None), len(validation)),
+                len(validation),
                 engine,
                 services,
             )

@@ -141,6 +141,11 @@ def count(row: Row) -> int:
     return max((len(search.tried) for _, search in of_row(row)), default=1)
 
 
+def judged_on(row: Row) -> int:
+    """Validation examples that a row's settings were chosen by; somebody labelled them."""
+    return max((search.examples for _, search in of_row(row)), default=0)
+
+
 def models(cell: CellResult) -> dict[str, str]:
     """Names in the ledger of models that a provider tuned for a search -> their names in the price book."""
     return {t.model: t.price_as for _, search in of_cell(cell) for t in search.trials if t.model}
@@ -183,9 +188,10 @@ def _chosen(found: Sequence[tuple[str, Search]], metric: MetricInfo) -> str:
     if len(found) == 1:
         score, loss = first.winner.score, first.winner.loss
         value = f"{metric.name} {f.quality(score, metric)}" if first.by == "score" else f"loss {loss:.3f}"
+        by = f"{_by(first)}{_of_equals(first)}"
         return (
-            f"{first.winner.name} chosen {candidates} by {_by(first)}; its {value} there is optimistic, "
-            "as it was chosen by it"
+            f"{first.winner.name} chosen {candidates} by {by}; its {value} there is optimistic, as it was "
+            "chosen by it"
         )
     who: dict[str, list[str]] = {}
     for name, search in found:
@@ -196,6 +202,18 @@ def _chosen(found: Sequence[tuple[str, Search]], metric: MetricInfo) -> str:
 
 def _by(search: Search) -> str:
     return search.metric if search.by == "score" else "validation loss"
+
+
+def _of_equals(search: Search) -> str:
+    """How the choice was made where others did as well."""
+    if search.by == "loss":
+        return ""
+    equals = [t for t in search.tried if t.state == "tried" and t.score == search.winner.score]
+    if len(equals) < 2:
+        return ""
+    losses = [t.loss for t in equals]
+    by_loss = None not in losses and losses.count(search.winner.loss) == 1
+    return f", of {len(equals)} equals by {'validation loss' if by_loss else 'their order'}"
 
 
 def _cautions(search: Search) -> Iterator[str]:

@@ -25,6 +25,7 @@ from breakeven.harness import suite as suites
 from breakeven.harness.contracts import Completion, ExportTarget, Input, Prediction, Request, TrainingResult
 from breakeven.harness.errors import NotApplicable, Pending, UserError
 from breakeven.harness.estimate import Estimate, estimate
+from breakeven.harness.families import labelled_examples
 from breakeven.harness.predicted import predicted_against_actual
 from breakeven.harness.pricing import Pricing
 from breakeven.harness.results import MetricInfo
@@ -343,6 +344,13 @@ def test_the_choice_is_told_with_its_examples_and_that_it_is_optimistic() -> Non
     assert "was tried" not in said  # no edge
 
 
+def test_how_equals_were_told_apart_is_told() -> None:
+    assert "of 3 equals by their order" in told(searched(0.5, 0.5, 0.5))
+    made = [replace(t, loss=loss) for t, loss in zip(searched(0.5, 0.5, 0.1).trials, (2, 1, 3), strict=True)]
+    assert "of 2 equals by validation loss" in told(searched(chosen=1, trials=tuple(made)))
+    assert "equals" not in told(searched(0.5, 0.6, 0.5, chosen=1))
+
+
 @pytest.mark.parametrize(("chosen", "edge"), [(0, "smallest"), (2, "largest")])
 def test_a_winner_at_the_edge_of_what_was_tried_is_told(chosen: int, edge: str) -> None:
     assert f"is the {edge} that was tried" in told(searched(0.5, 0.5, 0.5, chosen=chosen))
@@ -372,6 +380,7 @@ STRATEGIES = {
     "alone": {"strategy": "levers", "weights": {"trainer": "peft", "epochs": 2, "rank": 4, "lr": 1e-4}},
     "rag+searched": {"context": {"k": 1}, "weights": {"epochs": 1, "rank": 4, "search": SEARCH}},
 }
+TIMING = {"examples": 1, "concurrency": 1}
 STRATEGIES = {n: {"strategy": "levers", **s} for n, s in STRATEGIES.items()}
 
 
@@ -399,7 +408,7 @@ def both(model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Estimat
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         letters(patch)
-        suite = suites.load(write_suite(folder, model, strategies=STRATEGIES))
+        suite = suites.load(write_suite(folder, model, strategies=STRATEGIES, timing=TIMING))
         foreseen = estimate(suite, seconds=1)
         start(suite, folder / "r")
     return foreseen, results.load(folder / "r")
@@ -460,6 +469,11 @@ def test_a_search_is_part_of_the_one_off_cost_and_not_of_training_again(
     assert whole == pytest.approx(search + train)
 
 
+def test_the_examples_that_decided_had_to_be_labelled(both: tuple[Estimate, results.Results]) -> None:
+    rows = {r.strategy: r for r in both[1].tables["weather"]}
+    assert labelled_examples(rows["searched"]) == labelled_examples(rows["alone"]) + 3
+
+
 def test_the_estimate_counts_every_trial_and_what_it_answers(
     both: tuple[Estimate, results.Results],
 ) -> None:
@@ -488,6 +502,7 @@ def test_reports_show_every_candidate_and_that_trials_were_unequal(
     unequal = "unequal numbers of validation trials: searched and rag+searched had 2, zero-shot and alone 1"
     assert unequal in text.replace("\\", "").lower()
     page = html(run)
+    assert "2 more in the search for settings" in page
     assert "Settings chosen on validation" in page
     rows = {r.strategy: r for r in run.tables["weather"]}
     assert any("unequal" in n for n in rows["searched"].notes)
