@@ -39,9 +39,17 @@ def export(
     prompts, these systems would cut off their answers.
 
     Raises:
-        UserError: no such system, a setting it does not have, or nothing left to train on.
+        UserError: no such system, a setting it does not have, settings that are still to be searched for, or
+            nothing left to train on.
     """
     chosen = system(target.system)
+    if weights.search is not None:
+        names = ", ".join(weights.search.settings)
+        raise UserError(
+            f"a search for {names} is several trainings and their comparison; an export is one training",
+            field="weights.search",
+            hint=f"leave `search` out and set {names} to what a run has chosen, or to one of the candidates",
+        )
     if not pairs:
         raise UserError("there are no training examples to export", field="train")
     card = engine.describe()

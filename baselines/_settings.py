@@ -78,12 +78,45 @@ class ContextSettings(Strict):
         return self.retriever in ("lexical", "hybrid")
 
 
+class SearchSettings(Strict):
+    """Settings of the trainer that are chosen by validation examples.
+
+    Attributes:
+        settings: of the trainer, each with the values to try. Every combination is a candidate, in the order
+            written, the last setting changing fastest. They take the place of the lever's own.
+        by: "score", the primary metric of what each candidate answers to validation examples; "loss", the
+            last validation loss that the trainer reports. Equal scores are decided by the loss, then by the
+            order.
+        examples: validation examples that each candidate answers at most, the same for all; None: all.
+        budget: training tokens that all candidates together may take; one that no longer fits is left out.
+    """
+
+    settings: dict[str, list[Any]] = Field(min_length=1)
+    by: Literal["score", "loss"] = "score"
+    examples: int | None = Field(None, ge=1)
+    budget: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _is_a_choice(self) -> SearchSettings:
+        for name, values in self.settings.items():
+            if not values:
+                raise ValueError(f"settings.{name} names no value to try")
+            if name in WeightSettings.model_fields:
+                raise ValueError(f"settings.{name} is no setting of a trainer")
+        if all(len(values) == 1 for values in self.settings.values()):
+            raise ValueError("settings has one candidate; a search needs two at least")
+        if self.by == "loss" and self.examples is not None:
+            raise ValueError("examples are those that are answered; by loss the trainer reads them all")
+        return self
+
+
 class WeightSettings(BaseModel):
-    """Which trainer tunes the weights; every other key is the trainer's own."""
+    """Which trainer tunes the weights; every other key is the trainer's own, but `search`."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
     trainer: str = "peft"
+    search: SearchSettings | None = None
 
     @property
     def settings(self) -> dict[str, Any]:

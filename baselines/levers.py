@@ -12,14 +12,14 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from breakeven.baselines import _prompt
+from breakeven.baselines import _prompt, _search
 from breakeven.baselines._composer import Composer
 from breakeven.baselines._imported import ImportedTraining
 from breakeven.baselines._prompt import Fitted
 from breakeven.baselines._retrieval import language_remarks, reference, resolved
 from breakeven.baselines._settings import LeverSettings
 from breakeven.baselines._vectors import IndexFacts
-from breakeven.baselines._weights import Adapter, foresee, make_trainer, require_trainable, tune
+from breakeven.baselines._weights import Adapter, make_trainer, require_trainable, tune
 from breakeven.baselines.trainers.imported import Imported
 from breakeven.harness.contracts import (
     Brief,
@@ -35,6 +35,7 @@ from breakeven.harness.contracts import (
     Preview,
     Request,
     Services,
+    TrainingOutlook,
     TrainingPair,
     TrainingResult,
     VariesWith,
@@ -43,7 +44,9 @@ from breakeven.harness.contracts import (
 from breakeven.harness.deployments import serving
 from breakeven.harness.errors import NotApplicable, UserError
 from breakeven.harness.hosted import HostedModel, HostedTraining
+from breakeven.harness.ledger import Phase
 from breakeven.harness.store import digest
+from breakeven.harness.trials import NOTE, Search
 from breakeven.harness.yamlfile import validated
 
 
@@ -56,6 +59,7 @@ def levers(**settings: Any) -> Levers:
     checked = validated(LeverSettings, settings)
     if checked.weights is not None:
         make_trainer(checked.weights)
+        _search.candidates(checked.weights)
     return Levers(checked)
 
 
@@ -69,6 +73,11 @@ class Levers:
     def ceiling(self) -> bool:
         """Whether it is told which document answers."""
         return self.settings.context is not None and self.settings.context.retriever == "oracle"
+
+    @property
+    def trials(self) -> int:
+        """Settings that are tried on validation examples."""
+        return len(_search.candidates(self.settings.weights)) if self.settings.weights is not None else 1
 
     @property
     def varies_with(self) -> frozenset[VariesWith]:
@@ -101,7 +110,19 @@ class Levers:
         if self.settings.weights is not None:
             pairs = self._pairs(composer, train, engine, services, report)
             checks = self._pairs(composer, validation, engine, services, None)
-            adapter = tune(self.settings.weights, pairs, checks, engine, services)
+            if self.settings.weights.search is None:
+                adapter = tune(self.settings.weights, pairs, checks, engine, services)
+            else:
+                adapter, report.search = _search.search(
+                    self.settings.weights,
+                    pairs,
+                    checks,
+                    validation,
+                    brief,
+                    engine,
+                    services,
+                    self._answering(composer, engine, services),
+                )
         return LeversPredictor(composer, services, engine, adapter, report)
 
     def check_trainable(self, brief: Brief, services: Services) -> None:
@@ -109,6 +130,17 @@ class Levers:
         engine = self._engine(brief, services)
         if self.settings.weights is not None:
             require_trainable(engine, self.settings.weights)
+
+    def _answering(self, composer: Composer, engine: EngineSession, services: Services) -> _search.Answer:
+        """Asks examples with an adapter, as the fitted strategy will ask them."""
+
+        def answer(adapter: Adapter, examples: Sequence[Example]) -> Iterator[Prediction]:
+            predictor = LeversPredictor(composer, services, engine, adapter, FitReport())
+            return predictor.predict(
+                [Input(e.id, e.input, e.group if self.ceiling else None) for e in examples]
+            )
+
+        return answer
 
     def training_pairs(
         self, brief: Brief, train: Sequence[Example], validation: Sequence[Example], services: Services
@@ -156,6 +188,7 @@ class Levers:
         composer = Composer.load(folder, brief, self.settings, stored)
         adapter = resolved(stored["adapter"], folder)
         report = FitReport(training=stored["training"])
+        report.search = Search.from_json(stored[NOTE]) if stored.get(NOTE) else None
         return LeversPredictor(composer, services, engine, Adapter.read(adapter) if adapter else None, report)
 
     def preview(
@@ -175,12 +208,15 @@ class Levers:
         some, checks = take(train, sample), take(validation, sample)
         looked_at = replace(brief, documents=brief.documents[:sample])
         composer = Composer.fit(looked_at, self.settings, some if searched else train, checks, services)
-        outlook = None
+        outlook: TrainingOutlook | None = None
+        trials: tuple[TrainingOutlook, ...] = ()
+        judged_on = 0
         if self.settings.weights is not None:
-            outlook = foresee(
+            outlook, trials, judged_on = _search.foresee(
                 self.settings.weights,
                 _repeated(self._pairs(composer, some, engine, services, None), len(train)),
                 _repeated(self._pairs(composer, checks, engine, services, None), len(validation)),
+                len(validation),
                 engine,
                 services,
             )
@@ -189,7 +225,8 @@ class Levers:
         parts = [rows] if searched or outlook is not None else []
         parts += [pages] if self.settings.context is not None else []
         scale = sum(whole for whole, _ in parts) / max(sum(part for _, part in parts), 1) if parts else 1.0
-        return Preview(lambda inputs: list(predictor.requests(inputs)[0]), outlook, max(scale, 1.0))
+        scale = max(scale, 1.0)
+        return Preview(lambda asked: list(predictor.requests(asked)[0]), outlook, scale, trials, judged_on)
 
     def retrieve(
         self, brief: Brief, inputs: Sequence[Input], services: Services
@@ -234,9 +271,10 @@ class Levers:
 
 @dataclass
 class FitReport:
-    """What was asked for and what found room, by input and (mean) in training."""
+    """What was asked for and what found room, by input and (mean) in training; how settings were chosen."""
 
     training: Mapping[str, Json] = field(default_factory=dict)
+    search: Search | None = None
     served: dict[str, tuple[int, int]] = field(default_factory=dict)  # id -> demonstrations, passages
 
 
@@ -255,6 +293,18 @@ class LeversPredictor:
         return self.adapter.training if self.adapter else None
 
     @property
+    def lost_in_search(self) -> float:
+        """Seconds that trainings of a search lost to a crash, that of `training` left out."""
+        found = self.report.search
+        return sum(t.lost_seconds for t in found.trials if t is not found.winner) if found else 0.0
+
+    @property
+    def phase(self) -> Phase:
+        """What answering is booked under: as the session says."""
+        phase: Phase = getattr(self.base, "phase", "serve")
+        return phase
+
+    @property
     def served_by(self) -> ModelCard | None:
         """The card of a model that tuning made at a provider, where it has its own name and price."""
         if self.adapter is None or not HostedModel.is_in(self.adapter.folder):
@@ -270,14 +320,13 @@ class LeversPredictor:
         applied = self.adapter is not None and self.adapter.is_applied
         engine = self.base.adapt(self.adapter.folder) if self.adapter and applied else self.base
         requests, by_id = self.requests(inputs)
-        owner = f"{self.services.scratch.parent.name}/{getattr(self.base, 'phase', 'serve')}"
-        with serving(engine, self.services.ledger, owner):
+        with serving(engine, self.services.ledger, self._owner):
             for completion in engine.complete(requests):
                 yield self._prediction(completion, by_id[completion.id])
 
     def requests(self, inputs: Sequence[Input]) -> tuple[list[Request], dict[str, Fitted]]:
         """What is asked about the inputs, and the prompt of each by its id. Raises as `predict` does."""
-        prompts = self.composer.compose(inputs, self.base, self.services, "serve")
+        prompts = self.composer.compose(inputs, self.base, self.services, self.phase)
         by_id = {i.id: prompt for i, prompt in zip(inputs, prompts, strict=True)}
         for id, prompt in by_id.items():
             self._refuse_too_long(id, prompt, self.base)
@@ -289,7 +338,15 @@ class LeversPredictor:
         stored = self.composer.save(folder)
         stored["adapter"] = reference(self.adapter.folder if self.adapter else None, folder)
         stored["training"] = dict(self.report.training)
+        if self.report.search is not None:
+            stored[NOTE] = self.report.search.to_json()
         (folder / "levers.json").write_text(json.dumps(stored, indent=1), encoding="utf-8")
+
+    @property
+    def _owner(self) -> str:
+        """Who a deployment is billed to; each trial of a search has one of its own."""
+        owner = f"{self.services.scratch.parent.name}/{self.phase}"
+        return f"{owner}/{self.adapter.folder.name}" if self.phase == "search" and self.adapter else owner
 
     @property
     def _scored(self) -> bool:
@@ -404,6 +461,8 @@ class LeversPredictor:
             notes["answer"] = "scored over the choices" if self._scored else "generated"
             if not self._scored:
                 remarks.append("generated: the engine gives no log-probabilities to score choices by")
+        if self.report.search is not None:
+            notes[NOTE] = self.report.search.to_json()
         if self.adapter is not None:
             remarks += getattr(self.adapter.training, "remarks", ())
         if self.composer.searches:

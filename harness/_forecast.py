@@ -26,7 +26,7 @@ from breakeven.harness.contracts import (
     Usage,
 )
 from breakeven.harness.errors import OutOfMemory, UserError
-from breakeven.harness.estimate import CellEstimate, Seconds
+from breakeven.harness.estimate import CellEstimate, Seconds, Trained
 from breakeven.harness.prices import TokenPrice
 from breakeven.harness.suite import Suite
 
@@ -73,7 +73,7 @@ def tried(
     bench = _probes.Bench.of(engine, [r for c in cells for r in c.requests])
     batches = _probes.base_batches(engine, bench)
     first = Speeds.fitted(batches)
-    trainings = {c.training.key: c.training for c in cells if c.training is not None and c.training.sample}
+    trainings = {t.key: t for c in cells for t in c.trainings if t.sample}
     share = seconds / 3 if trainings else 0.0
     answers, more = asked(engine, first, cells, seconds - share, say)
     speeds, tuned = Speeds.fitted([*batches, *more]), None
@@ -262,19 +262,42 @@ def estimated(
     mean = sum(t for t, _ in answers) / len(answers)
     per_prompt = sum(cell.sizes) / len(cell.sizes) + pool.extra_input
     training = cell.training
+    searched = cell.judged_on * len(cell.trainings)  # examples that are answered once by each trial
     blank = replace(
         blank,
         input_tokens=per_prompt * cell.examples,
         output_tokens=mean * cell.examples,
+        search_input_tokens=per_prompt * searched,
+        search_output_tokens=mean * searched,
         output_from=source,
         training_tokens=float(training.training_tokens) if training is not None else 0.0,
         training_key=training.key if training is not None else "",
+        trials=tuple(_trained(t, found) for t in cell.trials),
     )
     if found.card.data_goes_to != "this machine":
         return replace(blank, **_bill(cell, found, pool, answers, price, engine))
     return replace(
         blank, seconds=_seconds(cell, suite, engine, found, pool, line), peak_bytes=_peak(cell, engine, found)
     )
+
+
+def _trained(training: TrainingOutlook, found: Measured) -> Trained:
+    """A training of a search."""
+    return Trained(
+        training.key,
+        float(training.training_tokens),
+        0.0 if training.billed else _training_seconds(training, found),
+        training.money if training.billed else 0.0,
+    )
+
+
+def _training_seconds(training: TrainingOutlook, found: Measured) -> float | None:
+    """None where it cannot be tried; 0 where it was done elsewhere."""
+    if not training.training_tokens:
+        return 0.0
+    if found.training is None or training.work is None:
+        return None
+    return found.training.seconds(training.key, training.work, training.validating)
 
 
 def _answers(cell: Foreseen, found: Measured) -> tuple[Answers, str]:
@@ -301,7 +324,8 @@ def _bill(
         Usage(size + pool.extra_input, answers[i % len(answers)][0], estimated=True)
         for i, size in enumerate(cell.sizes)
     ]
-    cost = cell.examples * costs.tokens_cost(usages, price, model=found.card.price_as or found.card.name)
+    asked = cell.examples + cell.judged_on * len(cell.trainings)
+    cost = asked * costs.tokens_cost(usages, price, model=found.card.price_as or found.card.name)
     told: dict[str, Any] = {"token_money": cost.value, "unpriced": cost.missing}
     if (training := cell.training) is not None and training.billed:
         told["training_money"] = training.money
@@ -309,7 +333,8 @@ def _bill(
     if pool.seconds_each is not None:
         together = getattr(engine, "concurrency", 1)
         serving = cell.examples * pool.seconds_each / together + cell.rendering
-        told["seconds"] = Seconds(cell.fitting, 0.0, serving, 0.0)
+        searching = (asked - cell.examples) * pool.seconds_each / together
+        told["seconds"] = Seconds(cell.fitting, 0.0, serving, 0.0, searching)
     return told
 
 
@@ -323,25 +348,25 @@ def _timed_again(suite: Suite, cell: Foreseen) -> int:
 def _seconds(
     cell: Foreseen, suite: Suite, engine: Engine, found: Measured, pool: Answers, line: float
 ) -> Seconds | None:
-    speeds, training, spent = found.speeds, cell.training, 0.0
+    speeds, training = found.speeds, cell.training
     if speeds is None:
         return None
-    if training is not None and training.training_tokens:  # none where it was done elsewhere
-        if found.training is None or training.work is None:
-            return None
-        spent = found.training.seconds(training.key, training.work, training.validating)
+    spent = _training_seconds(training, found) if training is not None else 0.0
+    if spent is None:
+        return None
     expected = _Expected(cell, pool, speeds, training is not None)
     rows = cell.requests[: min(len(cell.requests), PLANNED)]
     wanted = min(cell.examples, PLANNED)
     repeated = [replace(rows[i % len(rows)], id=f"{i}/{rows[i % len(rows)].id}") for i in range(wanted)]
-    serving = expected.seconds(engine.plan(repeated)) * cell.examples / wanted + expected.loading
-    serving += cell.rendering + line * cell.examples
+    each = expected.seconds(engine.plan(repeated)) / wanted + cell.rendering / max(cell.examples, 1) + line
+    serving = each * cell.examples + expected.loading
+    searching = (each * cell.judged_on + expected.loading * (cell.judged_on > 0)) * len(cell.trainings)
     alone = [[r] for r in [*cell.timed[:1], *cell.timed]]
     many = min(suite.timing.concurrency, len(cell.timed))
     together = engine.plan(cell.timed[:many], many) if many > 1 else []
     again = expected.seconds([*alone, *together])
     again += _timed_again(suite, cell) * cell.rendering / max(cell.examples, 1)
-    return Seconds(cell.fitting, spent, serving, again)
+    return Seconds(cell.fitting, spent, serving, again, searching)
 
 
 class _Expected:
@@ -391,8 +416,9 @@ def _peak(cell: Foreseen, engine: Engine, found: Measured) -> int | None:
         return None
     weigh: Any = getattr(engine, "batch_bytes", None)
     serving = max(weigh(b) for b in engine.plan(list(cell.requests))) if weigh is not None else 0
-    held = _held(cell.training, found) if cell.training is not None else 0
-    return None if held is None else resting + serving + held
+    held = [_held(training, found) for training in cell.trainings]
+    known = [h for h in held if h is not None]
+    return resting + serving + max(known, default=0) if len(known) == len(held) else None
 
 
 def _held(training: TrainingOutlook, found: Measured) -> int | None:

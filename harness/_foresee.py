@@ -42,7 +42,7 @@ class Foreseen:
 
     `requests` are those of the test examples that were rendered, `sizes` the tokens of their prompts, `timed`
     those that the timing passes ask again; `fitting` and `rendering` the seconds that fitting (without
-    training) and rendering all test examples take.
+    training) and rendering all test examples take; `trials` and `judged_on` as in `Preview`.
     """
 
     spec: CellSpec
@@ -55,6 +55,13 @@ class Foreseen:
     fitting: float = 0.0
     rendering: float = 0.0
     training: TrainingOutlook | None = None
+    trials: tuple[TrainingOutlook, ...] = ()
+    judged_on: int = 0
+
+    @property
+    def trainings(self) -> tuple[TrainingOutlook, ...]:
+        """Its own and those of its search."""
+        return (self.training, *self.trials) if self.training is not None else ()
 
     @property
     def kind(self) -> Kind:
@@ -144,15 +151,16 @@ def foresee(spec: CellSpec, world: World) -> Foreseen:
         (fitted - start) * preview.scale,
         (rendered - fitted) * len(task.test) / max(len(chosen), 1),
         preview.training,
+        preview.trials,
+        preview.judged_on,
     )
 
 
 def like(other: Foreseen, spec: CellSpec) -> Foreseen:
     """A cell of another seed, taken to be like one that was looked at; its training is one of its own."""
-    training = other.training
-    if training is not None:
-        training = replace(training, key=f"{training.key}/{spec.seed}")
-    return replace(other, spec=spec, training=training, fitting=0.0)
+    trainings = tuple(replace(t, key=f"{t.key}/{spec.seed}") for t in other.trainings)
+    first = trainings[0] if trainings else None
+    return replace(other, spec=spec, training=first, trials=trainings[1:], fitting=0.0)
 
 
 def look(specs: Sequence[CellSpec], world: World) -> list[Foreseen]:

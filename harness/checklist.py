@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from breakeven.harness import breakdown, cases, effects, labels, probed
+from breakeven.harness import breakdown, cases, effects, labels, probed, trials
 from breakeven.harness import formats as f
 from breakeven.harness.decision import Case
 from breakeven.harness.families import is_tuned
@@ -149,7 +149,9 @@ def _compute(tuned: Sequence[Row]) -> Iterator[Item]:
     said = (
         f"{f.plural(len(trainings), 'training')}, each of {f.seconds(longest)} and {f.count(tokens)} tokens"
     )
-    yield Item("costs", "compute", f"{said} at most")
+    more = sum(len(s.tried) - 1 for row in tuned for _, s in trials.of_row(row))
+    searched = f"; {more} more in the search for settings" if more else ""
+    yield Item("costs", "compute", f"{said} at most{searched}")
 
 
 def _data(task: TaskResult, rows: Sequence[Row]) -> Iterator[Item]:

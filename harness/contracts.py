@@ -68,7 +68,8 @@ class Brief:
 
     `instructions` is plain text; `input_template` is a sandboxed Jinja template over an input's
     fields; `choices` the closed set of answers, if there is one; `max_tokens` the room an answer
-    needs; `language` an ISO 639-1 code; `primary` the name of the deciding metric.
+    needs; `language` an ISO 639-1 code; `primary` the name of the deciding metric, of which more is better
+    or (`higher_is_better` false) less.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Brief:
     documents: tuple[Document, ...] = ()
     max_tokens: int = 64
     language: str = "en"
+    higher_is_better: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,7 @@ class Task:
             documents=self.documents,
             max_tokens=self.max_tokens,
             language=self.language,
+            higher_is_better=self.primary.higher_is_better,
         )
 
     def limited(self, **sizes: int | None) -> Task:
@@ -428,6 +431,9 @@ class Strategy(Protocol):
 
     A strategy may have `ceiling`: true where it must be told which document answers (the group of an
     input) to show how far better retrieval could bring it. No verdict names such a strategy.
+
+    A strategy that chooses among settings by validation examples has `trials`, how many it tries (1 unless
+    said), and its predictor's notes hold a `trials.Search` as JSON under "search".
     """
 
     varies_with: frozenset[VariesWith]
@@ -733,11 +739,16 @@ class Preview:
 
     `requests` gives what `predict` would send for some inputs. `scale` (at least 1) is how much larger `fit`
     is than what was looked at, training left out.
+
+    Where settings are searched for, `training` is that of the first candidate, `trials` those of the others,
+    and `judged_on` the validation examples that each of them answers.
     """
 
     requests: Callable[[Sequence[Input]], Sequence[Request]]
     training: TrainingOutlook | None = None
     scale: float = 1.0
+    trials: tuple[TrainingOutlook, ...] = ()
+    judged_on: int = 0
 
 
 @runtime_checkable

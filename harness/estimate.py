@@ -31,16 +31,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Seconds:
-    """Where a cell's time goes: fitting without training, training, answering, the timing passes."""
+    """Where a cell's time goes: fitting without training, training, answering, the timing passes; and the
+    validation examples that a search for settings has answered.
+    """
 
     fitting: float
     training: float
     answering: float
     timing: float
+    searching: float = 0.0
 
     @property
     def total(self) -> float:
-        return self.fitting + self.training + self.answering + self.timing
+        return self.fitting + self.training + self.answering + self.timing + self.searching
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """One training. `seconds` None where unknown; `money` is what a provider bills, None without a price."""
+
+    key: str
+    tokens: float
+    seconds: float | None
+    money: float | None = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +71,9 @@ class CellEstimate:
         what); our own
             machine's time is priced for all cells together.
         peak_bytes: memory held at most; None where unknown.
+        trials: further trainings that a search for settings makes, which no request is sent to.
+        search_input_tokens, search_output_tokens: of the validation examples that its trials answer; their
+            price is in `token_money`.
     """
 
     id: str
@@ -80,6 +96,25 @@ class CellEstimate:
     unpriced: tuple[str, ...] = ()
     peak_bytes: int | None = None
     training_money: float | None = 0.0
+    trials: tuple[Trained, ...] = ()
+    search_input_tokens: float = 0.0
+    search_output_tokens: float = 0.0
+
+    @property
+    def trainings(self) -> tuple[Trained, ...]:
+        """Its own and those of its search."""
+        if not self.training_key:
+            return self.trials
+        seconds = self.seconds.training if self.seconds is not None else None
+        own = Trained(self.training_key, self.training_tokens, seconds, self.training_money)
+        return own, *self.trials
+
+    @property
+    def total_seconds(self) -> float | None:
+        """All trainings included; None where unknown."""
+        if self.seconds is None or any(t.seconds is None for t in self.trials):
+            return None
+        return self.seconds.total + sum(t.seconds or 0.0 for t in self.trials)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,25 +178,23 @@ class Estimate:
         """Of these cells alone, or of all with the overhead."""
         chosen = list(self.cells if cells is None else cells)
         running = [c for c in chosen if c.state in ("runs", "unknown")]
-        trainings = {c.training_key: c for c in reversed(running) if c.training_key}
-        first = {c.id for c in trainings.values()}
+        trainings = {t.key: t for c in reversed(running) for t in reversed(c.trainings)}
         seconds = self.overhead_seconds if cells is None else 0.0
-        own = 0.0
         for c in running:
             if c.seconds is not None:
-                shared = c.training_key and c.id not in first
-                seconds += c.seconds.total - (c.seconds.training if shared else 0.0)
-        billed = [c.token_money for c in running] + [c.training_money for c in trainings.values()]
+                seconds += c.seconds.total - c.seconds.training
+        seconds += sum(t.seconds or 0.0 for t in trainings.values())
+        billed = [c.token_money for c in running] + [t.money for t in trainings.values()]
         unknown = None in billed or (self.machine_hour is None and seconds > 0)
         own = seconds / 3600 * (self.machine_hour or 0.0)
         return Totals(
             cells=len(running),
             trainings=len(trainings),
-            input_tokens=sum(c.input_tokens for c in running),
-            output_tokens=sum(c.output_tokens for c in running),
-            training_tokens=sum(c.training_tokens for c in trainings.values()),
+            input_tokens=sum(c.input_tokens + c.search_input_tokens for c in running),
+            output_tokens=sum(c.output_tokens + c.search_output_tokens for c in running),
+            training_tokens=sum(t.tokens for t in trainings.values()),
             seconds=seconds,
-            untimed=sum(c.seconds is None for c in running),
+            untimed=sum(c.total_seconds is None for c in running),
             money=None if unknown else own + sum(m for m in billed if m is not None),
         )
 
@@ -179,7 +212,10 @@ class Estimate:
     def from_json(cls, row: Mapping[str, Any]) -> Self:
         def cell(c: Mapping[str, Any]) -> CellEstimate:
             seconds = Seconds(**c["seconds"]) if c["seconds"] is not None else None
-            return CellEstimate(**{**c, "seconds": seconds, "unpriced": tuple(c["unpriced"])})
+            trials = tuple(Trained(**t) for t in c.get("trials") or ())
+            return CellEstimate(
+                **{**c, "seconds": seconds, "unpriced": tuple(c["unpriced"]), "trials": trials}
+            )
 
         return cls(
             **{
@@ -342,6 +378,15 @@ def _notes(cells: Sequence[CellEstimate], suite: Suite) -> tuple[str, ...]:
         notes.append(f"does not apply: {_listed(ids)} ({reason})")
     if any(c.seconds is None and c.training_key for c in running):
         notes.append("some trainings cannot be tried beforehand: their minutes are unknown")
+    for name in dict.fromkeys(c.strategy for c in running if c.trials):
+        searched = [c for c in running if c.strategy == name]
+        trials = [t for c in searched for t in c.trials]
+        asked = sum(c.search_input_tokens + c.search_output_tokens for c in searched)
+        answers = f" and {asked:,.0f} tokens of answers to validation examples" if asked else ""
+        notes.append(
+            f"{name} searches for its settings: {len(trials)} further trainings of "
+            f"{sum(t.tokens for t in trials):,.0f} tokens{answers} are counted"
+        )
     if suite.reference == BEST_ON_VALIDATION:
         notes.append("answering the validation examples, by which the reference is chosen, is not counted")
     if unpriced := {name for c in running for name in c.unpriced}:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from breakeven.harness import trials
 from breakeven.harness.results import Row
 
 Lever = Literal["demonstrations", "context", "weights"]
@@ -62,13 +63,16 @@ def is_tuned(kind: Family) -> bool:
 
 
 def labelled_examples(row: Row) -> int:
-    """Labelled training examples that the strategy cannot do without.
+    """Labelled examples that the strategy cannot do without.
 
     All of its training set where it trains, looks for similar ones or needs no model; the k that it shows
-    where they are drawn once; none where it shows none.
+    where they are drawn once; none where it shows none. Beside them the validation examples that its settings
+    were chosen by.
     """
-    if is_recorded(row):
-        return 0
+    return 0 if is_recorded(row) else _training_examples(row) + trials.judged_on(row)
+
+
+def _training_examples(row: Row) -> int:
     if row.model is None or pulls(row, "weights"):
         return row.train_size
     shown = settings(row).get("demonstrations") or {}

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from breakeven.harness import formats as f
-from breakeven.harness import store
+from breakeven.harness import store, trials
 from breakeven.harness.errors import UserError
 from breakeven.harness.estimate import CellEstimate, Estimate
+from breakeven.harness.ledger import Phase
 from breakeven.harness.results import DONE, CellResult, Results
 
 
@@ -80,6 +81,8 @@ class Beside:
 
 #: Cells that are listed by name.
 NAMED = 6
+#: Phases in which models are trained.
+TRAINED: tuple[Phase, ...] = ("train", "search")
 #: States of cells that took time.
 TRIED = (DONE, "failed", "stopped")
 
@@ -157,7 +160,7 @@ def _once(entries: Iterable[Any], seen: set[str]) -> float:
     """Training tokens in a ledger, less those of artifacts that were seen before."""
     total, here = 0.0, set()
     for e in entries:
-        if e.phase == "train" and e.quantity == "training_tokens" and (e.artifact or "") not in seen:
+        if e.phase in TRAINED and e.quantity == "training_tokens" and (e.artifact or "") not in seen:
             total += e.amount.value or 0.0
             here |= {e.artifact} if e.artifact else set()
     seen |= here
@@ -166,24 +169,27 @@ def _once(entries: Iterable[Any], seen: set[str]) -> float:
 
 def _compared(task: str, strategy: str, group: Sequence[tuple[CellEstimate, CellResult]]) -> Compared:
     predicted, actual = [c for c, _ in group], [r for _, r in group]
-    said = [c.seconds.total if c.seconds is not None else None for c in predicted]
+    said = [c.total_seconds for c in predicted]
     took = [_cell_seconds(r) for r in actual]
     return Compared(
         task,
         strategy,
         len(group),
-        (sum(c.input_tokens for c in predicted), _used(actual, "input_tokens")),
-        (sum(c.output_tokens for c in predicted), _used(actual, "output_tokens")),
+        (sum(c.input_tokens + c.search_input_tokens for c in predicted), _used(actual, "input_tokens")),
+        (sum(c.output_tokens + c.search_output_tokens for c in predicted), _used(actual, "output_tokens")),
         (
-            sum(c.training_tokens for c in predicted),
-            sum(r.ledger.total("training_tokens", "train").value or 0.0 for r in actual),
+            sum(t.tokens for c in predicted for t in c.trainings),
+            sum(r.ledger.total("training_tokens", TRAINED).value or 0.0 for r in actual),
         ),
         (_sum(said), _sum(took)),
     )
 
 
 def _used(cells: Sequence[CellResult], quantity: str) -> float:
-    return float(sum(getattr(p.usage, quantity) for r in cells for p in r.predictions))
+    """Tokens of the answers, and of those that a search for settings asked for."""
+    answered = sum(getattr(p.usage, quantity) for r in cells for p in r.predictions)
+    tried = (t for r in cells for _, search in trials.of_cell(r) for t in search.trials)
+    return float(answered + sum(getattr(t, quantity) for t in tried))
 
 
 def _sum(values: Sequence[float | None]) -> float | None:

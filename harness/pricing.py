@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from breakeven.harness import costs, probed
+from breakeven.harness import costs, probed, trials
 from breakeven.harness.ledger import Amount, Phase
 from breakeven.harness.prices import Price, PriceBook, TokenPrice
 from breakeven.harness.probed import Spent
@@ -203,6 +203,7 @@ class Pricing:
         hosted = self.hosted(cell)
         base = self._cards.get(cell.model or "", {})
         asked = {str(c.get("name", "")): price_name(c) for c in (base, cell.served or base)}
+        asked |= trials.models(cell)
         without_time = [e for e in cell.ledger.entries if e.quantity != "seconds"]
         return self.api_factor * costs.ledger_cost(
             type(cell.ledger)(without_time),

@@ -327,6 +327,7 @@ class Cell:
                 lost[quantity] += value
         if self._status["attempts"] > 1:  # else it was another cell that trained this adapter
             lost["seconds"] += getattr(getattr(predictor, "training", None), "lost_seconds", 0.0)
+            lost["seconds"] += getattr(predictor, "lost_in_search", 0.0)
         return {quantity: value for quantity, value in lost.items() if value}
 
     def _time(self, strategy: Strategy) -> None:
@@ -396,7 +397,9 @@ class Cell:
         elif self._status["attempts"] > 1:
             ledger.book(phase, "joules", None, source="broken off and resumed: metered in part")
         else:
-            ledger.book(phase, "joules", meter.joules(), source=meter.name)
+            searched = phase == "train" and any(ledger.select("search"))
+            source = f"{meter.name}, searching for settings included" if searched else meter.name
+            ledger.book(phase, "joules", meter.joules(), source=source)
 
     # --- what a stage is lent ----------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from breakeven.harness import costs, power, stats
+from breakeven.harness import costs, power, stats, trials
 from breakeven.harness.crossfit import Folds, variance_inflation
 from breakeven.harness.pricing import HERE, Pricing, mean_cost
 from breakeven.harness.results import DONE, CellResult, Cost, Results, Row, TaskResult
@@ -30,6 +30,8 @@ def table(results: Results, task_name: str) -> tuple[Row, ...]:
     task = results.tasks[task_name]
     pricing = Pricing(results)
     rows = [_row(results, task, key, cells, _label(key, groups), pricing) for key, cells in groups.items()]
+    if unequal := trials.unequal(rows):
+        rows = [replace(r, notes=(*r.notes, unequal)) if trials.count(r) > 1 else r for r in rows]
     # of several training sizes the largest is what would be in service
     known = [r for r in rows if r.is_reference and r.quality is not None]
     reference = max(known, key=lambda r: r.train_size, default=None)
@@ -80,7 +82,7 @@ def _row(
     wanted = max(len(cells), seeds)  # cells that were never begun have no folder yet
     notes = [f"{len(done)} of {wanted} seeds"] if len(done) < wanted else []
     trained = [float(c.training["seconds"]) for c in done if c.training and c.training["seconds"] is not None]
-    return replace(
+    row = replace(
         row,
         quality=quality,
         interval=interval,
@@ -92,6 +94,7 @@ def _row(
         training_seconds=float(np.mean(trained)) if trained else None,
         notes=(*notes, *_whereabouts(done, pricing), *_hosting(done, pricing), *_fit_notes(done)),
     )
+    return replace(row, notes=(*row.notes, *trials.sentences(row, task.primary)))
 
 
 def scores(cells: Sequence[CellResult], metric: str) -> npt.NDArray[np.float64]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from breakeven.harness import cases, evidence, wording
+from breakeven.harness import cases, evidence, trials, wording
 from breakeven.harness import formats as f
 from breakeven.harness.decision import Case
 from breakeven.harness.evidence import text
@@ -18,7 +18,7 @@ from breakeven.harness.pairs import lever_pairs
 from breakeven.harness.probe import Probe
 from breakeven.harness.results import DONE, CellResult, Cost, MetricInfo, Results, Row
 from breakeven.harness.stats import Interval
-from breakeven.reports import _effects, _learning, _predicted, _provenance
+from breakeven.reports import _effects, _learning, _predicted, _provenance, _search
 from breakeven.reports._rows import best, done, reference_of, standing
 
 Facts = dict[str, Any]
@@ -66,6 +66,7 @@ def row_facts(results: Results, task: str, row: Row) -> Facts:
         "latency_p50_seconds": row.latency[0] if row.latency else None,
         "latency_p95_seconds": row.latency[1] if row.latency else None,
         "training_seconds": row.training_seconds,
+        "validation_trials": trials.count(row) if row.quality is not None else None,
         "notes": "; ".join(row.notes),
     }
 
@@ -135,6 +136,7 @@ def task_facts(results: Results, name: str) -> Facts:
             for pair in lever_pairs(results, name)
         ],
         "learning": _learning.facts(results, name),
+        "searches": _search.facts(results, name),
         "side_effects": _effects.facts(results, name),
         "cells": [_cell(c) for c in results.cells_of(name)],
     }

@@ -18,12 +18,13 @@ from breakeven.harness.families import FAMILY_WORDS, Family, family
 from breakeven.harness.pairs import LEVER_WORDS, LeverPair, lever_pairs
 from breakeven.harness.results import CellResult, Cost, Results, Row, TaskResult
 from breakeven.harness.wording import Told
-from breakeven.reports import _effects, _learning, _plots, _retrieval, _svg, _verdict
+from breakeven.reports import _effects, _learning, _plots, _retrieval, _search, _svg, _verdict
 from breakeven.reports._effects import EffectsView
 from breakeven.reports._learning import LearningView
 from breakeven.reports._provenance import EFFORT, LedgerTable, ledger_of_task
 from breakeven.reports._retrieval import RetrievalView
 from breakeven.reports._rows import Standing, best, done, not_done, reference_of, standing
+from breakeven.reports._search import SearchView
 from breakeven.reports._verdict import VerdictView
 
 STANDING_WORDS: dict[Standing, str] = {
@@ -141,6 +142,7 @@ class TaskView:
     levers: tuple[LeverView, ...]
     learning: LearningView | None
     trainings: tuple[TrainingView, ...]
+    search: SearchView | None
     retrieval: RetrievalView | None
     effects: EffectsView | None
     prompts: tuple[PromptView, ...]
@@ -202,6 +204,7 @@ def view(results: Results, name: str) -> TaskView:
         levers=tuple(_lever(p, task) for p in lever_pairs(results, name)),
         learning=_learning.view(results, name),
         trainings=tuple(t for t in trainings if t is not None),
+        search=_search.view(rows, task.primary),
         retrieval=_retrieval.view(rows, task),
         effects=_effects.view(results, name),
         prompts=tuple(_prompts(rows)),

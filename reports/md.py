@@ -19,6 +19,7 @@ from breakeven.reports._learning import LearningView
 from breakeven.reports._predicted import PredictedView
 from breakeven.reports._provenance import place
 from breakeven.reports._retrieval import RetrievalView
+from breakeven.reports._search import SearchView
 from breakeven.reports._view import STANDING_SIGNS, RowView, TaskView, view
 
 _MARKUP = re.compile(r"([\\`*\[\]<>#|~&]|(?<!\w)_|_(?!\w))")
@@ -110,6 +111,8 @@ def _task(t: TaskView) -> Iterator[str]:
         yield ""
     if t.learning is not None:
         yield from _learning(t.learning)
+    if t.search is not None:
+        yield from _search(t.search)
     if t.retrieval is not None and t.retrieval.cells:
         yield from _retrieval(t.retrieval, t.task.primary.name)
     if t.effects is not None:
@@ -131,6 +134,22 @@ def _learning(found: LearningView) -> Iterator[str]:
         yield _line([escaped(line.label), *(f"{q} ({between})" if between else q for q, between in cells)])
     yield ""
     yield from (f"- {_sentence(s)}" for s in found.sentences)
+    yield ""
+
+
+def _search(found: SearchView) -> Iterator[str]:
+    yield "### Settings chosen on validation"
+    yield ""
+    heads = ["Strategy", "Fit", "Candidate", f"Validation {escaped(found.metric)}", "Validation loss"]
+    yield _line([*heads, "Tokens trained", "Tokens of answers", "Outcome"])
+    yield "|---|---|---|" + "--:|" * 4 + "---|"
+    for x in found.lines:
+        outcome = f"**{x.outcome}**" if x.is_chosen else x.outcome
+        yield _line(
+            [escaped(x.label), x.fit, escaped(x.settings), x.score, x.loss, x.trained, x.answered, outcome]
+        )
+    yield ""
+    yield from (f"- {escaped(s)}" for s in found.sentences)
     yield ""
 
 

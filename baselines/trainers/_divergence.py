@@ -12,6 +12,10 @@ from breakeven.harness.errors import UserError
 WINDOW = 10
 
 
+class Diverged(UserError):
+    """A training that is beyond help; with other settings it need not be."""
+
+
 def stop_if_diverged(
     losses: Sequence[float], loss: float, norm: float, vocabulary: int, where: str, peak_lr: float
 ) -> None:
@@ -25,7 +29,7 @@ def stop_if_diverged(
         where: the step in words, "step 3 of 10".
 
     Raises:
-        UserError: it has; names the field `lr` and one to try.
+        Diverged: it has; names the field `lr` and one to try.
     """
     recent = [*losses[1 - WINDOW :], loss]
     guessing = math.log(vocabulary)
@@ -36,7 +40,7 @@ def stop_if_diverged(
         found = f"the mean loss of the last {WINDOW} steps is {fmean(recent):.1f}, at first {start:.1f}"
     else:
         found = f"the loss is {loss}, the norm of its gradient {norm}"
-    raise UserError(
+    raise Diverged(
         f"training diverged at {where} with the peak learning rate {peak_lr:g}: {found}",
         field="lr",
         hint=f"Try {peak_lr / 5:.1g}",

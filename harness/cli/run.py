@@ -101,7 +101,10 @@ def _dry_run(console: Console, chosen: Suite, options: runs.Options) -> int:
 
     tasks = runs.load_tasks(chosen, options.limit)
     specs = plan.cells(chosen, tasks, options.only)
-    table = Table("cell", "model", "train", "validation", "test", "settings", title=f"suite {chosen.suite}")
+    trials = {s.id: _trials(s) for s in specs}
+    searched = ["trials"] if any(n > 1 for n in trials.values()) else []
+    columns = ("cell", "model", "train", "validation", "test", *searched, "settings")
+    table = Table(*columns, title=f"suite {chosen.suite}")
     for spec in specs:
         task = plan.task_of(tasks, spec)
         table.add_row(
@@ -110,9 +113,16 @@ def _dry_run(console: Console, chosen: Suite, options: runs.Options) -> int:
             str(len(plan.training_rows(tasks, spec))),
             str(len(task.validation)),
             str(len(task.test)),
+            *(str(trials[spec.id]) for _ in searched),
             ", ".join(f"{k}={v}" for k, v in spec.settings.items()),
         )
     console.print(table)
+    if searched:
+        console.print(
+            "trials: candidates that are compared on validation examples; what they take: breakeven estimate",
+            highlight=False,
+            soft_wrap=True,
+        )
     for fit in fitting.of_models(chosen.models, (s.model for s in specs)):
         style = None if fit.fits else "bold red"
         console.print(f"memory: {fit.sentence()}", style=style, markup=False, highlight=False, soft_wrap=True)
@@ -143,6 +153,12 @@ def _bill(
     except UserError as error:
         return f"what others would bill cannot be said: {error}"
     return bill.sentence() if bill else None
+
+
+def _trials(spec: CellSpec) -> int:
+    """Candidates that a cell tries on its validation examples."""
+    strategy = plan.make_strategy(spec.strategy, spec.factory, spec.settings)
+    return int(getattr(strategy, "trials", 1))
 
 
 def _show(console: Console, folder: Path) -> str:
