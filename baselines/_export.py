@@ -15,7 +15,7 @@ from typing import Any
 from breakeven.baselines._settings import WeightSettings
 from breakeven.baselines._tuning import default_lr, pairs_digest
 from breakeven.baselines.trainers._settings import Settings
-from breakeven.baselines.trainers._systems import Job, System, jsonl, system
+from breakeven.baselines.trainers._systems import Job, System, jsonl, require_chats, system
 from breakeven.harness.contracts import EngineSession, Export, ExportTarget, Json, Request, TrainingPair
 from breakeven.harness.errors import UserError
 
@@ -44,6 +44,7 @@ def export(
     chosen = system(target.system)
     if not pairs:
         raise UserError("there are no training examples to export", field="train")
+    require_chats(pairs, chosen.TITLE)
     card = engine.describe()
     settings = _settings(weights)
     longest = settings.max_length or card.context or UNKNOWN_CONTEXT

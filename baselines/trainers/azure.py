@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from breakeven.baselines.trainers._job_settings import JobSettings
+from breakeven.baselines.trainers._job_settings import REFUSES_TEXT, JobSettings
 from breakeven.harness.contracts import Json, TrainingPair
 from breakeven.harness.deployments import CONTROL_URL, Plan, check_token
 from breakeven.harness.hosted import Endpoint, HostedTraining
@@ -76,6 +76,7 @@ class AzureTrainer:
 
     given: AzureSettings
     sleep: Callable[[float], None] = time.sleep
+    refuses_text: ClassVar[str] = REFUSES_TEXT
 
     @property
     def settings(self) -> Mapping[str, Json]:
