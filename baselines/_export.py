@@ -80,6 +80,9 @@ def export(
         "base_model": job.model,
         "model": {"name": card.name, "digest": card.digest, "dtype": card.dtype},
         "trainer": weights.trainer,
+        "material": weights.model_dump(
+            mode="json", include={"data", "document_tokens", "raft"}, exclude_defaults=True
+        ),
         "settings": settings.what_matters() | {"lr": job.lr, "max_length": longest},
         "seed": seed,
         "steps": job.steps,
