@@ -78,6 +78,7 @@ class Material:
                 "documents": len(composer.brief.documents),
                 "passages": len(texts),
                 "tokens": sum(engine.count_tokens(Request(t.id, text=t.answer)) for t in texts),
+                "examples": len(pairs),
             }
             pairs = [*pairs, *texts]
         return cls(pairs, account)
@@ -102,7 +103,7 @@ def validation_pairs(
     return [_pair(e, prompt) for e, prompt in zip(validation, prompts, strict=True)]
 
 
-def remarks(account: Mapping[str, Any], data: str) -> list[str]:
+def remarks(account: Mapping[str, Any]) -> list[str]:
     """What a reader of the report should know of the material, as sentences without full stop."""
     said = []
     if too_long := account.get("too_long"):
@@ -118,10 +119,10 @@ def remarks(account: Mapping[str, Any], data: str) -> list[str]:
                 "document's id): they were trained with what is retrieved"
             )
     if read := account.get("documents"):
-        alone = ", and no example" if data == "documents" else ", beside the examples"
+        beside = f"beside {read['examples']:,} examples" if read["examples"] else "and on no example"
         said.append(
             f"trained on {read['documents']:,} documents as plain text, in {read['passages']:,} passages of "
-            f"{read['tokens']:,} tokens together{alone}"
+            f"{read['tokens']:,} tokens together, {beside}"
         )
     return said
 

@@ -384,7 +384,7 @@ class LeversPredictor:
             remarks += _shortfall(context.k, len(passages), fitted, "passages")
         if self.report.training:
             notes["training_prompts"] = dict(self.report.training)
-            remarks += _pairs.remarks(self.report.training, settings.weights.data if settings.weights else "")
+            remarks += _pairs.remarks(self.report.training)
         if settings.answer == "choices":
             notes["answer"] = "scored over the choices" if self._scored else "generated"
             if not self._scored:

@@ -163,7 +163,9 @@ def test_the_report_says_what_was_trained_on(world: World, trainer: list[Any]) -
     assert predictor.notes["training_prompts"]["documents"]["documents"] == 2
     (remark,) = predictor.notes["remarks"]
     assert remark.startswith("trained on 2 documents as plain text")
-    assert remark.endswith("and no example")
+    assert remark.endswith("and on no example")
+    beside = levers(weights={"data": "both"}).fit(brief(documents=DOCUMENTS), TRAIN, [], world.services())
+    assert beside.notes["remarks"][0].endswith("beside 2 examples")
 
 
 # --- the trainers ----------------------------------------------------------------------------
