@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from breakeven.baselines import _prompt
+from breakeven.baselines import _prompt, _raft
 from breakeven.baselines._demonstrations import Candidate, Pool, draw
 from breakeven.baselines._guard import Guard
 from breakeven.baselines._prompt import Demonstration, Fitted, Passage
@@ -24,7 +24,12 @@ from breakeven.baselines._retrieval import (
     reference,
     resolved,
 )
-from breakeven.baselines._settings import ContextSettings, DemonstrationSettings, LeverSettings
+from breakeven.baselines._settings import (
+    ContextSettings,
+    DemonstrationSettings,
+    LeverSettings,
+    RaftSettings,
+)
 from breakeven.baselines._vectors import VectorIndex
 from breakeven.harness.contracts import Brief, EngineSession, Example, Input, Message, Request, Services
 from breakeven.harness.errors import NotApplicable, UserError
@@ -97,13 +102,30 @@ class Composer:
         )
         return replace(self, pool=Pool(candidates, index), pool_folder=folder)
 
+    @property
+    def bare(self) -> Composer:
+        """The same without anything shown beside the question."""
+        nothing = self.settings.model_copy(update={"demonstrations": None, "context": None})
+        return replace(self, settings=nothing, passages=None, pool=None, reranker=None)
+
     def compose(
-        self, inputs: Sequence[Input], engine: EngineSession, services: Services, phase: Phase
+        self,
+        inputs: Sequence[Input],
+        engine: EngineSession,
+        services: Services,
+        phase: Phase,
+        raft: RaftSettings | None = None,
     ) -> list[Fitted]:
-        """The prompt of each input, in their order; embedding what is asked is booked under `phase`."""
+        """The prompt of each input, in their order; embedding what is asked is booked under `phase`.
+
+        With `raft` the passages are drawn as it says, not simply retrieved.
+        """
         shown: list[tuple[Demonstration, ...]] = [()] * len(inputs)
         texts, vectors = self._looked_up(inputs, services, phase)
-        found = self._retrieved(inputs, texts, vectors, services, phase)
+        if raft is not None and self.retriever is not None and inputs:
+            found = _raft.drawn(raft, self.retriever, inputs, texts, vectors, services, phase)
+        else:
+            found = self._retrieved(inputs, texts, vectors, services, phase)
         if self.pool is not None and self.settings.demonstrations is not None:
             shown = self.pool.choose(inputs, vectors, self.settings.demonstrations.k, self.guard)
         context = engine.describe().context
@@ -165,7 +187,7 @@ class Composer:
             return _prompt.messages(
                 self.brief,
                 asked.fields,
-                passages=context,
+                passages=found.arranged(context),
                 demonstrations=shown[::-1],  # the most wanted stands nearest to the question
                 list_choices=self.settings.choices_are_listed,
             )
@@ -174,7 +196,12 @@ class Composer:
             return engine.count_tokens(Request(asked.id, messages, max_tokens=self.brief.max_tokens))
 
         fitted = _prompt.fit(build, demonstrations, found.passages, count, room)
-        return replace(fitted, found=len(found.passages), stages=found.stages or {})
+        return replace(
+            fitted,
+            passages=found.arranged(fitted.passages),
+            found=len(found.passages),
+            stages=found.stages or {},
+        )
 
     # --- on disk -----------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from typing import Any
 from breakeven.baselines._settings import WeightSettings
 from breakeven.baselines._tuning import default_lr, pairs_digest
 from breakeven.baselines.trainers._settings import Settings
-from breakeven.baselines.trainers._systems import Job, Prepared, System, jsonl, system
+from breakeven.baselines.trainers._systems import Job, Prepared, System, jsonl, require_chats, system
 from breakeven.harness.contracts import EngineSession, Export, ExportTarget, Json, Request, TrainingPair
 from breakeven.harness.errors import UserError
 
@@ -52,6 +52,7 @@ def export(
         )
     if not pairs:
         raise UserError("there are no training examples to export", field="train")
+    require_chats(pairs, chosen.TITLE)
     card = engine.describe()
     settings = _settings(weights)
     longest = settings.max_length or card.context or UNKNOWN_CONTEXT
@@ -94,6 +95,9 @@ def export(
         **({"prepare": list(prepare)} if prepare else {}),
         "model": {"name": card.name, "digest": card.digest, "dtype": card.dtype},
         "trainer": weights.trainer,
+        "material": weights.model_dump(
+            mode="json", include={"data", "document_tokens", "raft"}, exclude_defaults=True
+        ),
         "settings": settings.what_matters() | {"lr": job.lr, "max_length": longest},
         "seed": seed,
         "steps": job.steps,

@@ -119,11 +119,21 @@ def _passages(passages: Sequence[Passage]) -> str:
         return ""
     blocks = []
     for number, passage in enumerate(passages, start=1):
-        text, title = passage.text.strip(), passage.title.strip()
-        if text.partition("\n")[0].lstrip("# ") == title:
-            title = ""  # the text opens with it
+        title, text = titled(passage)
         blocks.append(f"[{number}] {title}".rstrip() + f"\n{text}")
     return "Passages that may help:\n\n" + "\n\n".join(blocks) + "\n\n"
+
+
+def titled(passage: Passage) -> tuple[str, str]:
+    """(title, text) of a passage as they are shown; the title is "" where the text opens with it."""
+    text, title = passage.text.strip(), passage.title.strip()
+    return ("" if text.partition("\n")[0].lstrip("# ") == title else title), text
+
+
+def without_passages(messages: Sequence[Message], passages: Sequence[Passage]) -> tuple[Message, ...]:
+    """A rendered request without the passages that its question shows."""
+    *before, question = messages
+    return (*before, {**question, "content": question["content"].removeprefix(_passages(passages))})
 
 
 # --- making it fit ---------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from breakeven.baselines._guard import Guard
 from breakeven.baselines._prompt import Passage
@@ -29,24 +29,37 @@ RRF = 60
 KEPT = 10
 
 Ranked = list[tuple[int, float]]  # (row, how good), best first
+#: Passages of the document that answers, or of all others, where an input says which one it is.
+Sees = Literal["all", "answering", "others"]
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The passages for one question, best first, and by stage the documents of the first `KEPT` passages."""
+    """The passages for one question, best first, and by stage the documents of the first `KEPT` passages.
+
+    `places` say where each stands among those shown; without them they stand as they are ranked.
+    """
 
     passages: tuple[Passage, ...] = ()
     stages: Mapping[str, tuple[str, ...]] | None = None
+    places: tuple[int, ...] = ()
+
+    def arranged(self, fitting: Sequence[Passage]) -> tuple[Passage, ...]:
+        """The first of the passages, as many as fit, in the order in which they are shown."""
+        if not self.places:
+            return tuple(fitting)
+        return tuple(fitting[i] for i in sorted(range(len(fitting)), key=self.places.__getitem__))
 
 
 @dataclass(frozen=True)
 class Retriever:
-    """One setting of `context` over one index."""
+    """One setting of `context` over one index; `sees` limits it to a part of the documents."""
 
     index: PassageIndex
     settings: ContextSettings
     guard: Guard
     reranker: Reranker | None = None
+    sees: Sees = "all"
 
     def find(
         self,
@@ -87,13 +100,16 @@ class Retriever:
 
     def _allowed(self, asked: Input, row: int) -> bool:
         passage = self.index.passages[row]
-        told = self.settings.retriever == "oracle" and asked.group in self._documents_there
-        if told and passage.document != asked.group:
-            return False
+        sees = "answering" if self.settings.retriever == "oracle" else self.sees
+        if sees != "all" and asked.group in self.documents:
+            answers = passage.document == asked.group
+            if answers != (sees == "answering"):
+                return False
         return self.guard.passage_allowed(asked, passage)
 
     @cached_property
-    def _documents_there(self) -> frozenset[str]:
+    def documents(self) -> frozenset[str]:
+        """Ids of the documents that have passages."""
         return frozenset(p.document for p in self.index.passages)
 
     def _documents(self, ranked: Ranked) -> tuple[str, ...]:

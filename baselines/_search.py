@@ -63,7 +63,7 @@ def candidates(weights: WeightSettings) -> list[Candidate]:
     seen: dict[str, str] = {}
     for values in product(*search.settings.values()):
         apart = dict(zip(search.settings, values, strict=True))
-        whole = WeightSettings(trainer=weights.trainer, **{**weights.settings, **apart})
+        whole = WeightSettings(**{**weights.model_dump(exclude={"search"}), **apart})
         trainer, filled = _checked(whole, apart)
         if isinstance(trainer, Imported):
             raise UserError("imported weights are not trained here: there is nothing to choose", field=FIELD)

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from breakeven.harness.errors import UserError
+
 Select = Literal["fixed", "random", "similar", "balanced"]
 Retrieval = Literal["dense", "lexical", "hybrid", "oracle"]
 
@@ -110,13 +112,37 @@ class SearchSettings(Strict):
         return self
 
 
+class RaftSettings(Strict):
+    """Training prompts whose passages are drawn as RAFT draws them (Zhang et al. 2024, arXiv 2403.10131).
+
+    Attributes:
+        distractors: passages of other documents beside that of the document that answers; None: one less than
+            serving shows.
+        without_gold: share of the training prompts in which one more distractor takes that passage's place.
+    """
+
+    distractors: int | None = Field(None, ge=0)
+    without_gold: float = Field(0.2, ge=0, lt=1)
+
+
 class WeightSettings(BaseModel):
-    """Which trainer tunes the weights; every other key is the trainer's own, but `search`."""
+    """Which trainer tunes the weights, and on what; every other key is the trainer's own.
+
+    Attributes:
+        data: the training "examples", the "documents" as plain text, or "both" in one training.
+        document_tokens: tokens of the passages that documents are cut into for it, about; at most what
+            `max_length` and the model's context leave.
+        search: see `SearchSettings`; None: the settings are as they are given.
+        raft: see `RaftSettings`; None: training prompts show what is retrieved, as serving does.
+    """
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
     trainer: str = "peft"
     search: SearchSettings | None = None
+    data: Literal["examples", "documents", "both"] = "examples"
+    document_tokens: int = Field(512, ge=16)
+    raft: RaftSettings | None = None
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -139,6 +165,24 @@ class LeverSettings(Strict):
     answer: Literal["generate", "choices"] = "generate"
     list_choices: bool | Literal["auto"] = "auto"
     length_normalise: bool = False
+
+    @model_validator(mode="after")
+    def _levers_agree(self) -> LeverSettings:
+        if self.weights is None or self.weights.raft is None:
+            return self
+        what = hint = ""
+        if self.context is None:
+            what = "chooses the passages of training prompts, and none are shown"
+            hint = "set `context` too, for example context: {k: 3}"
+        elif self.context.retriever == "oracle":
+            what = "shows distractors, which an oracle never serves"
+            hint = "choose another context.retriever"
+        elif self.weights.data == "documents":
+            what = "is about the prompts of training examples, and data: documents trains on none"
+            hint = "set weights.data to examples or both"
+        if what:
+            raise UserError(what, field="weights.raft", hint=hint)
+        return self
 
     @property
     def choices_are_listed(self) -> bool:

@@ -175,16 +175,17 @@ def foresee(
         return _hosted.foresee(trainer, settings.trainer, pairs, validation, engine, services)
     key = digest(_spec(settings, filled, pairs, validation, engine.describe(), services.seed))
     if isinstance(trainer, Imported):
-        answers = tuple(engine.count_tokens(Request(p.id, text=p.answer)) for p in pairs)
+        answers = tuple(engine.count_tokens(Request(p.id, text=p.answer)) for p in pairs if not p.is_text)
         return TrainingOutlook(key, 0, answers)  # it was done elsewhere
     if isinstance(trainer, PreviewedTrainer):
         raw: Any = engine.raw
         return replace(trainer.outlook(raw.tunable(), pairs, validation, services.seed, filled), key=key)
     epochs = filled.get("epochs", 1)
-    answers = tuple(engine.count_tokens(Request(p.id, text=p.answer)) for p in pairs)
-    prompts = sum(engine.count_tokens(Request(p.id, p.messages)) for p in pairs)
+    answers = tuple(engine.count_tokens(Request(p.id, text=p.answer)) for p in pairs if not p.is_text)
+    texts = sum(engine.count_tokens(Request(p.id, text=p.answer)) for p in pairs if p.is_text)
+    prompts = sum(engine.count_tokens(Request(p.id, p.messages)) for p in pairs if not p.is_text)
     times = epochs if isinstance(epochs, int | float) else 1
-    return TrainingOutlook(key, round((prompts + sum(answers)) * times), answers, exact=False)
+    return TrainingOutlook(key, round((prompts + texts + sum(answers)) * times), answers, exact=False)
 
 
 def _spec(

@@ -1,7 +1,8 @@
 """Prompting, retrieval and fine-tuning as three levers on one prompt, freely combined.
 
 `demonstrations` shows answered training examples, `context` shows passages of the task's documents,
-`weights` tunes an adapter on the very prompts that serving renders. None of them is zero-shot.
+`weights` tunes an adapter on the very prompts that serving renders, on the documents, or on both. None of
+them is zero-shot.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from breakeven.baselines import _prompt, _search
+from breakeven.baselines import _pairs, _search
 from breakeven.baselines._composer import Composer
 from breakeven.baselines._imported import ImportedTraining
+from breakeven.baselines._pairs import Material, mean
 from breakeven.baselines._prompt import Fitted
 from breakeven.baselines._retrieval import language_remarks, reference, resolved
 from breakeven.baselines._settings import LeverSettings
@@ -58,7 +60,8 @@ def levers(**settings: Any) -> Levers:
     """
     checked = validated(LeverSettings, settings)
     if checked.weights is not None:
-        make_trainer(checked.weights)
+        trainer, _ = make_trainer(checked.weights)
+        _pairs.check_material(trainer, checked.weights)
         _search.candidates(checked.weights)
     return Levers(checked)
 
@@ -81,13 +84,15 @@ class Levers:
 
     @property
     def varies_with(self) -> frozenset[VariesWith]:
-        """Shown or trained examples depend on the training size; drawn or trained ones on the seed too."""
-        shown = self.settings.demonstrations
+        """Shown or trained examples depend on the training size; drawn or trained ones on the seed too, as
+        weights do that are trained on documents alone.
+        """
+        shown, weights = self.settings.demonstrations, self.settings.weights
         varies: set[VariesWith] = {"model"}
-        if shown is not None or self.settings.weights is not None:
+        if shown is not None or (weights is not None and weights.data != "documents"):
             varies.add("train_size")
         drawn = shown is not None and shown.select in ("random", "balanced")
-        if drawn or self.settings.weights is not None:
+        if drawn or weights is not None:
             varies.add("seed")
         return frozenset(varies)
 
@@ -103,19 +108,21 @@ class Levers:
         self, brief: Brief, train: Sequence[Example], validation: Sequence[Example], services: Services
     ) -> LeversPredictor:
         engine = self._engine(brief, services)
-        if self.settings.weights is not None:
-            require_trainable(engine, self.settings.weights)
+        if (weights := self.settings.weights) is not None:
+            require_trainable(engine, weights)
+            _pairs.require_material(weights, brief, train)
         composer = Composer.fit(brief, self.settings, train, validation, services)
         adapter, report = None, FitReport()
-        if self.settings.weights is not None:
-            pairs = self._pairs(composer, train, engine, services, report)
-            checks = self._pairs(composer, validation, engine, services, None)
-            if self.settings.weights.search is None:
-                adapter = tune(self.settings.weights, pairs, checks, engine, services)
+        if weights is not None:
+            material = Material.of(weights, composer, train, engine, services)
+            report.training = material.account
+            checks = _pairs.validation_pairs(weights, composer, validation, engine, services)
+            if weights.search is None:
+                adapter = tune(weights, material.pairs, checks, engine, services)
             else:
                 adapter, report.search = _search.search(
-                    self.settings.weights,
-                    pairs,
+                    weights,
+                    material.pairs,
                     checks,
                     validation,
                     brief,
@@ -146,12 +153,13 @@ class Levers:
         self, brief: Brief, train: Sequence[Example], validation: Sequence[Example], services: Services
     ) -> tuple[list[TrainingPair], list[TrainingPair]]:
         """See `contracts.Exportable`."""
-        if self.settings.weights is None:
+        if (weights := self.settings.weights) is None:
             raise NotApplicable("no weights are tuned: there is nothing to train on")
         engine = self._engine(brief, services)
+        _pairs.require_material(weights, brief, train)
         composer = Composer.fit(brief, self.settings, train, validation, services)
-        pairs, checks = (self._pairs(composer, some, engine, services, None) for some in (train, validation))
-        return pairs, checks
+        material = Material.of(weights, composer, train, engine, services)
+        return material.pairs, _pairs.validation_pairs(weights, composer, validation, engine, services)
 
     def requests(
         self,
@@ -201,8 +209,9 @@ class Levers:
     ) -> Preview:
         """See `contracts.Previewed`. Renders and counts; only the embedding model is asked."""
         engine = self._engine(brief, services)
-        if self.settings.weights is not None:
-            require_trainable(engine, self.settings.weights)
+        if (weights := self.settings.weights) is not None:
+            require_trainable(engine, weights)
+            _pairs.require_material(weights, brief, train)
         shown = self.settings.demonstrations
         searched = shown is not None and shown.select == "similar"
         some, checks = take(train, sample), take(validation, sample)
@@ -211,11 +220,15 @@ class Levers:
         outlook: TrainingOutlook | None = None
         trials: tuple[TrainingOutlook, ...] = ()
         judged_on = 0
-        if self.settings.weights is not None:
+        if weights is not None:
+            pairs = Material.of(weights, composer, some, engine, services).pairs
+            texts = [pair for pair in pairs if pair.is_text]
+            whole = round(len(texts) * len(brief.documents) / max(len(looked_at.documents), 1))
+            asked = _pairs.validation_pairs(weights, composer, checks, engine, services)
             outlook, trials, judged_on = _search.foresee(
-                self.settings.weights,
-                _repeated(self._pairs(composer, some, engine, services, None), len(train)),
-                _repeated(self._pairs(composer, checks, engine, services, None), len(validation)),
+                weights,
+                [*_repeated(pairs[: len(pairs) - len(texts)], len(train)), *_repeated(texts, whole)],
+                _repeated(asked, len(validation)),
                 len(validation),
                 engine,
                 services,
@@ -223,7 +236,8 @@ class Levers:
         predictor = LeversPredictor(composer, services, engine, None, FitReport())
         rows, pages = (len(train), len(some)), (len(brief.documents), len(looked_at.documents))
         parts = [rows] if searched or outlook is not None else []
-        parts += [pages] if self.settings.context is not None else []
+        read = weights is not None and weights.data != "examples"
+        parts += [pages] if self.settings.context is not None or read else []
         scale = sum(whole for whole, _ in parts) / max(sum(part for _, part in parts), 1) if parts else 1.0
         scale = max(scale, 1.0)
         return Preview(lambda asked: list(predictor.requests(asked)[0]), outlook, scale, trials, judged_on)
@@ -245,28 +259,6 @@ class Levers:
         if self.settings.answer == "choices" and not brief.choices:
             raise NotApplicable("no choices: answers cannot be scored where any answer is possible")
         return services.engine
-
-    def _pairs(
-        self,
-        composer: Composer,
-        examples: Sequence[Example],
-        engine: EngineSession,
-        services: Services,
-        report: FitReport | None,
-    ) -> list[TrainingPair]:
-        if not examples:
-            return []
-        prompts = composer.compose([e.without_references() for e in examples], engine, services, "train")
-        if report is not None:
-            report.training = {
-                "demonstrations": _mean([len(p.demonstrations) for p in prompts]),
-                "passages": _mean([len(p.passages) for p in prompts]),
-                "too_long": sum(not p.fits for p in prompts),
-            }
-        return [
-            TrainingPair(e.id, prompt.messages, _prompt.answer(e))
-            for e, prompt in zip(examples, prompts, strict=True)
-        ]
 
 
 @dataclass
@@ -421,7 +413,7 @@ class LeversPredictor:
         if (shown := settings.demonstrations) is not None and self.composer.pool is not None:
             fitted = [demonstrations for demonstrations, _ in served]
             notes["demonstrations"] = {"asked": shown.k, "select": shown.select, **_summary(fitted)}
-            notes["k_used"] = _mean(fitted)
+            notes["k_used"] = mean(fitted)
             remarks += _shortfall(shown.k, len(self.composer.pool.candidates), fitted, "demonstrations")
             if (searched := self.composer.pool.index) is not None:
                 notes["demonstrations"]["index"] = asdict(searched.facts)
@@ -455,8 +447,7 @@ class LeversPredictor:
             remarks += _shortfall(context.k, len(passages), fitted, "passages")
         if self.report.training:
             notes["training_prompts"] = dict(self.report.training)
-            if too_long := self.report.training["too_long"]:
-                remarks.append(f"{too_long} training prompts are longer than the context of the model")
+            remarks += _pairs.remarks(self.report.training)
         if settings.answer == "choices":
             notes["answer"] = "scored over the choices" if self._scored else "generated"
             if not self._scored:
@@ -475,12 +466,8 @@ def _repeated(pairs: Sequence[TrainingPair], size: int) -> list[TrainingPair]:
     return [pairs[i % len(pairs)] for i in range(size)] if pairs else []
 
 
-def _mean(numbers: Sequence[int]) -> float | None:
-    return round(sum(numbers) / len(numbers), 3) if numbers else None
-
-
 def _summary(fitted: Sequence[int]) -> dict[str, Any]:
-    return {"fitted": _mean(fitted), "fitted_min": min(fitted, default=None)}
+    return {"fitted": mean(fitted), "fitted_min": min(fitted, default=None)}
 
 
 def _approximate(facts: IndexFacts, what: str) -> list[str]:
@@ -495,7 +482,7 @@ def _approximate(facts: IndexFacts, what: str) -> list[str]:
 
 def _shortfall(asked: int, available: int, fitted: Sequence[int], what: str) -> list[str]:
     """["8 demonstrations asked, 5.2 fitted"] where not all found room, or that there are fewer to show."""
-    mean = _mean(fitted)
-    if mean is not None and mean < min(asked, available):
-        return [f"{asked} {what} asked, {mean:.1f} fitted"]
+    shown = mean(fitted)
+    if shown is not None and shown < min(asked, available):
+        return [f"{asked} {what} asked, {shown:.1f} fitted"]
     return [f"{asked} {what} asked, there are {available}"] if available < asked else []

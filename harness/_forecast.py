@@ -302,7 +302,7 @@ def _training_seconds(training: TrainingOutlook, found: Measured) -> float | Non
 
 def _answers(cell: Foreseen, found: Measured) -> tuple[Answers, str]:
     """Tokens and passes of answers to expect, and where they come from."""
-    if not cell.is_asked and cell.training is not None:
+    if not cell.is_asked and cell.training is not None and cell.training.answer_lengths:
         lengths = {str(i): n for i, n in enumerate(cell.training.answer_lengths)}
         return Answers(lengths, {i: n + 1 for i, n in lengths.items()}), "training answers"
     if (own := found.answers.get(cell.kind)) is not None:

@@ -470,12 +470,33 @@ class Retrieving(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Otherwise:
+    """In what a training prompt differs from the serving prompt of the same input, on purpose.
+
+    `what` says it for the reader, after "training prompts show"; `rest` is the prompt without it: the text of
+    each of its messages stands within the message that serving sends in its place.
+    """
+
+    what: str
+    rest: tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingPair:
-    """A rendered training example: the very messages that serving sends, and the answer wanted."""
+    """A rendered training example: the very messages that serving sends, and the answer wanted.
+
+    Without messages it is plain text: `answer` is all of it, no chat template stands around it, and all of it
+    is learned. `otherwise` is set where the prompt is not that of serving on purpose; it decides no weights.
+    """
 
     id: str
     messages: tuple[Message, ...]
     answer: str
+    otherwise: Otherwise | None = None
+
+    @property
+    def is_text(self) -> bool:
+        return not self.messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -484,7 +505,9 @@ class Tunable:
 
     `model` is the shared base model (a torch module, eval mode, no gradients): a trainer wraps it with an
     adapter and MUST unwrap it afterwards. `encode(messages, answer)` returns (prompt ids, answer ids), the
-    answer ids ending in the end token that generation stops at, tokenised exactly as serving does.
+    answer ids ending in the end token that generation stops at, tokenised exactly as serving does. Of plain
+    text (no messages) the prompt is its first token alone, which nothing stands before to predict it: the
+    beginning-of-text token where the tokenizer puts one.
     """
 
     model: Any
@@ -528,6 +551,9 @@ class Trainer(Protocol):
 
     `train` must be resumable: called again with the same arguments after a crash it continues from its
     last checkpoint under `scratch` and ends with the same adapter as an unbroken run.
+
+    A trainer that cannot train on plain text (pairs without messages) has `refuses_text`: why, as a sentence
+    without its full stop.
     """
 
     def train(
@@ -705,6 +731,7 @@ class TrainingOutlook:
         key: address of everything that decides the adapter; equal keys share one training.
         training_tokens: over all epochs, without padding; `exact` unless the trainer could not say.
         answer_lengths: tokens of each training answer without its end token: what a tuned model will write.
+            None of plain text, which is no answer.
         work: its optimizer steps, and `validating` the passes over validation examples; None where unknown.
         pass_tokens: padded tokens of the largest pass.
         held_bytes: -> bytes held on top of the base weights in the largest pass, from the architecture alone;

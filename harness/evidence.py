@@ -16,7 +16,7 @@ from breakeven.harness import cases, labels, probed
 from breakeven.harness import formats as f
 from breakeven.harness.breakdown import lines
 from breakeven.harness.decision import Case
-from breakeven.harness.families import is_tuned
+from breakeven.harness.families import is_tuned, reads_documents
 from breakeven.harness.pairs import compare, lever_pairs
 from breakeven.harness.pricing import HERE, Pricing
 from breakeven.harness.results import MetricInfo, Results, Row, TaskResult
@@ -161,9 +161,12 @@ def _hurts(results: Results, name: str) -> Iterator[Sentence]:
     for pair in lever_pairs(results, name):
         if pair.lever in words and pair.effect(metric) == "worse":
             d = pair.difference
+            what = words[pair.lever]
+            if pair.lever == "weights" and reads_documents(pair.with_it) == "documents":
+                what = "Training on the documents"
             said = _pair(d.value, d.interval.low, d.interval.high, d.won, d.lost, metric)
             yield (
-                f"{words[pair.lever]} hurts: ",
+                f"{what} hurts: ",
                 Name(f.clean(pair.with_it.label)),
                 " minus ",
                 Name(f.clean(pair.without.label)),

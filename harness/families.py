@@ -36,6 +36,13 @@ def pulls(row: Row, lever: Lever) -> bool:
     return bool(settings(row).get(lever))
 
 
+def reads_documents(row: Row) -> Literal["", "documents", "both"]:
+    """Whether its weights were trained on the task's documents: alone, or beside the examples."""
+    weights = settings(row).get("weights")
+    data = weights.get("data") if isinstance(weights, Mapping) else None
+    return data if data in ("documents", "both") else ""
+
+
 def family(row: Row) -> Family:
     if is_recorded(row):
         return "given"
@@ -65,15 +72,15 @@ def is_tuned(kind: Family) -> bool:
 def labelled_examples(row: Row) -> int:
     """Labelled examples that the strategy cannot do without.
 
-    All of its training set where it trains, looks for similar ones or needs no model; the k that it shows
-    where they are drawn once; none where it shows none. Beside them the validation examples that its settings
-    were chosen by.
+    All of its training set where it trains on it, looks for similar ones or needs no model; the k that it
+    shows where they are drawn once; none where it shows none. Beside them the validation examples that its
+    settings were chosen by.
     """
     return 0 if is_recorded(row) else _training_examples(row) + trials.judged_on(row)
 
 
 def _training_examples(row: Row) -> int:
-    if row.model is None or pulls(row, "weights"):
+    if row.model is None or (pulls(row, "weights") and reads_documents(row) != "documents"):
         return row.train_size
     shown = settings(row).get("demonstrations") or {}
     if shown.get("select") == "similar":

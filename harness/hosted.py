@@ -135,7 +135,8 @@ class HostedTrainer(Protocol):
     """A trainer that sends training pairs elsewhere. Registered under `breakeven.trainers`, like the others.
 
     `tune` must be resumable, and must not pay twice: called again with the same folder it finds what it has
-    uploaded and the job it has created, even where it was killed before it could note their ids.
+    uploaded and the job it has created, even where it was killed before it could note their ids. It may have
+    `refuses_text`, as a `Trainer` may.
 
     Where what comes out must be deployed to be asked, `hosting` says so: (the price book's name of the hour,
     seconds until it serves at most).

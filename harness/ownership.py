@@ -16,7 +16,14 @@ import numpy.typing as npt
 
 from breakeven.harness import costs
 from breakeven.harness.economics import HOURS_A_MONTH, MONTHS_A_YEAR, Economics, Incumbent
-from breakeven.harness.families import family, is_recorded, is_tuned, labelled_examples, pulls
+from breakeven.harness.families import (
+    family,
+    is_recorded,
+    is_tuned,
+    labelled_examples,
+    pulls,
+    reads_documents,
+)
 from breakeven.harness.ledger import Phase
 from breakeven.harness.pricing import Pricing, mean_cost
 from breakeven.harness.results import DONE, CellResult, Row
@@ -242,7 +249,7 @@ def _monthly(row: Row, cells: Sequence[CellResult], pricing: Pricing) -> Iterato
     economics = pricing.economics
     yield _hours(economics, "checking that it still works", "each month",
                  economics.people.reevaluate_hours_a_month, "", "reevaluate_hours_a_month")  # fmt: skip
-    if pulls(row, "context"):
+    if pulls(row, "context") or reads_documents(row):
         yield _hours(economics, "keeping the documents current", "each month",
                      economics.people.documents_hours_a_month, "", "documents_hours_a_month")  # fmt: skip
     name = pricing.deployment_name(row.strategy, cells)

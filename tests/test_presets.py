@@ -11,6 +11,7 @@ from breakeven.harness.plan import make_strategy
 from breakeven.harness.suite import presets
 
 NAMED = {"zero-shot", "few-shot", "few-shot-similar", "rag", "lora", "lora+few-shot", "rag+lora"}
+NAMED |= {"raft", "documents"}
 
 
 def test_the_settings_that_the_documentation_names_are_there() -> None:
@@ -25,9 +26,15 @@ def test_a_preset_makes_a_strategy(name: str, preset: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(("name", "preset"), presets().items())
 def test_a_preset_pulls_the_levers_that_its_name_says(name: str, preset: dict[str, Any]) -> None:
-    levers = {"few-shot": "demonstrations", "rag": "context", "lora": "weights"}
-    named = {lever for word, lever in levers.items() if word in name}
-    assert named == set(preset) & set(levers.values())
+    levers = {
+        "few-shot": {"demonstrations"},
+        "rag": {"context"},
+        "lora": {"weights"},
+        "raft": {"context", "weights"},
+        "documents": {"weights"},
+    }
+    named = {lever for word, those in levers.items() if word in name for lever in those}
+    assert named == set(preset) & {"demonstrations", "context", "weights"}
 
 
 @pytest.mark.parametrize("name", NAMED)

@@ -192,6 +192,17 @@ def test_fine_tuning_that_hurts_is_said_in_words(tmp_path: Path) -> None:
     assert any(text(s).startswith("Fine-tuning hurts: lora minus zero-shot: −0.") for s in found.why)
 
 
+def test_training_on_the_documents_that_hurts_is_said_in_words(tmp_path: Path) -> None:
+    results = run(tmp_path, {"zero-shot": 0.9, "lora": 0.1})
+    for row in results.tables[TASK]:
+        if row.strategy == "lora":
+            row.cells[0].settings["weights"]["data"] = "documents"  # type: ignore[index]
+    found = wording.of_task(results, TASK)
+    said = [text(s) for s in found.why]
+    assert any(s.startswith("Training on the documents hurts: lora minus zero-shot: −0.") for s in said)
+    assert not any(s.startswith("Fine-tuning hurts") for s in said)
+
+
 def test_retrieval_that_hurts_is_said_in_words(tmp_path: Path) -> None:
     found = told(tmp_path, {"zero-shot": 0.9, "rag": 0.1})
     assert any(text(s).startswith("Retrieval hurts: rag minus zero-shot: −0.") for s in found.why)

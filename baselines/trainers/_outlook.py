@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from breakeven.baselines.trainers._checkpoint import State
-from breakeven.baselines.trainers._examples import Batch, Encoded, Plan, count, passes
+from breakeven.baselines.trainers._examples import Batch, Encoded, Plan, count, encode, passes
 from breakeven.baselines.trainers._layout import Costs
 from breakeven.baselines.trainers._layout import size as layout_size
 from breakeven.baselines.trainers._lora import Loop, prepared, tokens_per_pass
@@ -39,6 +39,10 @@ def outlook(
     """See `breakeven.harness.contracts.PreviewedTrainer`. Raises UserError as training does."""
     known = replace(tunable, encode=_remembered(tunable.encode))
     train, held_out, steps = prepared(known, pairs, validation, seed, settings)
+    answered = train.examples
+    if any(pair.is_text for pair in pairs):
+        length = min(tunable.context, settings.max_length or tunable.context)
+        answered = encode([pair for pair in pairs if not pair.is_text], known, length).examples
     size, costs = tokens_per_pass(tunable, settings), costs_of(tunable.model)
     parts = [part for batch in steps.batches for part in passes(batch, size)]
     checks = passes(held_out.examples, size) if held_out.examples else []
@@ -49,7 +53,7 @@ def outlook(
     return TrainingOutlook(
         key="",
         training_tokens=sum(count(batch) for batch in steps.batches),
-        answer_lengths=tuple(len(example.answer) - 1 for example in train.examples),
+        answer_lengths=tuple(len(example.answer) - 1 for example in answered),
         work=work(parts, len(steps.batches), costs),
         validating=replace(validating, padded=validating.padded * times, squared=validating.squared * times),
         pass_tokens=layout_size(largest, costs)[0],

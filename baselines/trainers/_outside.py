@@ -111,6 +111,11 @@ class OutsideTrainer:
         kept = {k: v for k, v in asdict(own).items() if k not in self.kind.refused}
         return {**settings.what_matters(self._refused), **kept, "system": self.kind.system, "pins": pins}
 
+    @property
+    def refuses_text(self) -> str:
+        """See `breakeven.harness.contracts.Trainer`."""
+        return _systems.no_text(self.kind.title)
+
     def usable(self) -> Usability:
         """See `breakeven.harness.contracts.Checked`."""
         recipe, note = self.kind.recipe, self.kind.note
@@ -146,6 +151,7 @@ class OutsideTrainer:
             raise NotApplicable(
                 f"{self.kind.title} trains on a GPU only, and this model is on the {tunable.device.upper()}"
             )
+        _systems.require_chats(pairs, self.kind.title)
         parsed, own = self._parse({**self.given, **settings})
         return Attempt(self.kind, parsed, own, tunable, pairs, validation, seed, scratch, progress).train(
             folder

@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from breakeven.baselines.trainers._job_settings import JobSettings
+from breakeven.baselines.trainers._job_settings import REFUSES_TEXT, JobSettings
 from breakeven.harness.contracts import TrainingPair
 from breakeven.harness.errors import UserError
 from breakeven.harness.hosted import Endpoint
@@ -76,6 +76,10 @@ def check_pairs(
             hint="50 to 100 are where improvements begin, they say",
         )
     for pair in (*pairs, *validation):
+        if pair.is_text:
+            raise UserError(
+                f"training example '{pair.id}' is plain text: {REFUSES_TEXT}", field="weights.data"
+            )
         if not pair.answer.strip():
             raise UserError(f"the answer of training example '{pair.id}' is empty", field="train")
         if not any(m["content"].strip() for m in pair.messages if m["role"] == "user"):

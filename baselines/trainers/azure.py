@@ -11,12 +11,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from breakeven.baselines.trainers import _hosted_here
-from breakeven.baselines.trainers._job_settings import JobSettings
+from breakeven.baselines.trainers._job_settings import REFUSES_TEXT, JobSettings
 from breakeven.harness.contracts import Json, TrainingPair, Usability, checked
 from breakeven.harness.deployments import CONTROL_URL, Plan, check_token
 from breakeven.harness.hosted import Endpoint, HostedTraining
@@ -81,6 +81,7 @@ class AzureTrainer:
 
     given: AzureSettings
     sleep: Callable[[float], None] = time.sleep
+    refuses_text: ClassVar[str] = REFUSES_TEXT
 
     @property
     def settings(self) -> Mapping[str, Json]:

@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from breakeven.baselines.trainers import _hosted_here
-from breakeven.baselines.trainers._job_settings import JobSettings
+from breakeven.baselines.trainers._job_settings import REFUSES_TEXT, JobSettings
 from breakeven.harness.contracts import Json, TrainingPair, Usability, checked
 from breakeven.harness.hosted import Endpoint, HostedTraining
 from breakeven.harness.yamlfile import validated
@@ -27,6 +27,7 @@ class OpenAITrainer:
 
     given: JobSettings
     sleep: Callable[[float], None] = time.sleep
+    refuses_text: ClassVar[str] = REFUSES_TEXT
 
     @property
     def settings(self) -> Mapping[str, Json]:

@@ -125,8 +125,11 @@ def _money(
 
 
 def _strategy(what: str, place: Path, hosted: bool, known: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The exported strategy with its weights imported; of unknown ones, the weights alone."""
-    weights: dict[str, Any] = {"trainer": "imported"}
+    """The exported strategy with its weights imported; of unknown ones, the weights alone.
+
+    What they were trained on stays part of it, so that it can be compared.
+    """
+    weights: dict[str, Any] = {"trainer": "imported", **((known or {}).get("material") or {})}
     weights |= (
         {"model": what, "record": str(place.resolve())} if hosted else {"adapter": str(place.resolve())}
     )

@@ -33,11 +33,16 @@ COMPARED = 8
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """One training before it happens. `mask` is one example: its pieces, and whether each is learned."""
+    """One training before it happens.
+
+    `mask` is one example: its pieces, and whether each is learned; `text` the same of a plain text, where the
+    training has both.
+    """
 
     cell: str
     findings: tuple[Finding, ...]
     mask: tuple[tuple[str, bool], ...] = ()
+    text: tuple[tuple[str, bool], ...] = ()
 
     @property
     def fails(self) -> bool:
@@ -123,14 +128,15 @@ def look(one: Single, leakage_of: Callable[[Single], Leakage] | None = None) -> 
     engine: Any = services.engine.raw
     card = services.engine.describe()
     mask: tuple[tuple[str, bool], ...] = ()
+    text: tuple[tuple[str, bool], ...] = ()
     if hasattr(engine, "encode"):
         encoded = [_Encoded(p, *map(_packed, engine.encode(p.messages, p.answer))) for p in pairs]
         longest = min(card.context or 2**31, _max_length(one) or 2**31)
         findings += [*_learned(encoded, engine.end_id), *_room(encoded, longest)]
         asked = {r.id: services.engine.count_tokens(r) for r in requests}
         findings += _same_tokens(encoded, asked)
-        shown = sorted(encoded, key=len)[len(encoded) // 2]
-        mask = (engine.spelled(shown.prompt), False), (engine.spelled(shown.answer), True)
+        chats, texts = ([e for e in encoded if e.pair.is_text == is_text] for is_text in (False, True))
+        mask, text = (_mask(some, engine) for some in ((chats, texts) if chats else (texts, [])))
     else:
         findings.append(Finding("ok", "mask", f"{card.data_goes_to} masks: all but the last answer is shown"))
         last = pairs[len(pairs) // 2]
@@ -139,7 +145,15 @@ def look(one: Single, leakage_of: Callable[[Single], Leakage] | None = None) -> 
     if card.data_goes_to != "this machine":
         sizes = [services.engine.count_tokens(Request(p.id, p.messages)) for p in pairs]
         findings += providers_rules(pairs, sizes, card.data_goes_to)
-    return Looked(one.spec.id, tuple(findings), mask)
+    return Looked(one.spec.id, tuple(findings), mask, text)
+
+
+def _mask(encoded: Sequence[_Encoded], engine: Any) -> tuple[tuple[str, bool], ...]:
+    """An example of middle length, spelled; nothing where there is none."""
+    if not encoded:
+        return ()
+    shown = sorted(encoded, key=len)[len(encoded) // 2]
+    return (engine.spelled(shown.prompt), False), (engine.spelled(shown.answer), True)
 
 
 def _max_length(one: Single) -> int | None:
@@ -149,23 +163,45 @@ def _max_length(one: Single) -> int | None:
 
 
 def _served(pairs: Sequence[TrainingPair], requests: Sequence[Request]) -> Iterator[Finding]:
-    trained = {pair.id: pair.messages for pair in pairs}
-    other = [f"example '{r.id}'" for r in requests if trained.get(r.id) != r.messages]
+    trained = {pair.id: pair for pair in pairs if not pair.is_text}
+    if texts := len(pairs) - len(trained):
+        alone = "" if trained else ", and no prompt: nothing here teaches it to answer what serving asks"
+        what = f"{texts:,} texts of documents are trained as they stand{alone}"
+        yield Finding("ok" if trained else "warning", "documents", what)
+    if not trained:
+        return
+    other = [f"example '{r.id}'" for r in requests if not _is_served(trained.get(r.id), r)]
+    differ = [p.otherwise for p in trained.values() if p.otherwise is not None]
+    compared = f"({len(requests)} of {len(trained):,} compared)"
     if other:
         yield Finding("error", "prompt", "training prompts are not what serving would send", tuple(other))
+    elif differ:
+        what = f"on purpose, {len(differ):,} training prompts show {differ[0].what}"
+        yield Finding("ok", "prompt", f"{what}; the rest of them is what serving sends {compared}")
     else:
-        yield Finding(
-            "ok",
-            "prompt",
-            f"training prompts are what serving sends ({len(requests)} of {len(pairs):,} compared)",
-        )
+        yield Finding("ok", "prompt", f"training prompts are what serving sends {compared}")
+
+
+def _is_served(pair: TrainingPair | None, request: Request) -> bool:
+    """Whether a training prompt is what serving sends, but for what is otherwise on purpose."""
+    if pair is None or pair.otherwise is None:
+        return pair is not None and pair.messages == request.messages
+    rest = pair.otherwise.rest
+    if not len(rest) == len(pair.messages) == len(request.messages):
+        return False
+    return all(
+        left["role"] == trained["role"] == served["role"]
+        and all(left["content"] in message["content"] for message in (trained, served))
+        and (left != trained or left == served)
+        for left, trained, served in zip(rest, pair.messages, request.messages, strict=True)
+    )
 
 
 def _same_tokens(encoded: Sequence[_Encoded], asked: dict[str, int]) -> Iterator[Finding]:
     other = [
         f"example '{e.pair.id}': {len(e.prompt):,} tokens trained, {asked[e.pair.id]:,} served"
         for e in encoded
-        if e.pair.id in asked and asked[e.pair.id] != len(e.prompt)
+        if e.pair.id in asked and e.pair.otherwise is None and asked[e.pair.id] != len(e.prompt)
     ]
     if other:
         yield Finding("error", "template", "the chat template differs in training and serving", tuple(other))
@@ -176,17 +212,17 @@ def _learned(encoded: Sequence[_Encoded], end_id: int) -> Iterator[Finding]:
     if empty:
         yield Finding("error", "mask", "answers without a token that is learned", tuple(empty))
     learned, total = sum(len(e.answer) for e in encoded), sum(map(len, encoded))
-    yield Finding(
-        "ok",
-        "mask",
-        f"{learned:,} of {total:,} tokens are learned ({learned / total:.1%}): the answers alone",
-    )
+    texts = sum(e.pair.is_text for e in encoded)
+    first = "the texts but for their first token, which nothing stands before"
+    of = {0: "the answers alone", len(encoded): first}.get(texts, f"the answers, and {first}")
+    yield Finding("ok", "mask", f"{learned:,} of {total:,} tokens are learned ({learned / total:.1%}): {of}")
     endless = [f"example '{e.pair.id}'" for e in encoded if not e.answer or e.answer[-1] != end_id]
     if endless:
         what = "answers do not end in the end token: the tuned model would never stop"
         yield Finding("error", "end", f"{len(endless):,} {what}", tuple(endless))
     else:
-        yield Finding("ok", "end", "every answer ends in the end token, which is learned")
+        which = "text" if texts == len(encoded) else "answer and every text" if texts else "answer"
+        yield Finding("ok", "end", f"every {which} ends in the end token, which is learned")
 
 
 def _room(encoded: Sequence[_Encoded], longest: int) -> Iterator[Finding]:
@@ -248,10 +284,12 @@ def show(looked: Looked, console: Console) -> None:
                 console.print(Text(line, style=style), soft_wrap=True)
                 for instance in finding.instances[:3]:
                     console.print(Text(f"         - {instance}"), soft_wrap=True)
-    if looked.mask:
-        console.print(Text("one example, what is learned of it between ⟦ and ⟧:", style="bold"))
+    for what, mask in (("example", looked.mask), ("text", looked.text)):
+        if not mask:
+            continue
+        console.print(Text(f"one {what}, what is learned of it between ⟦ and ⟧:", style="bold"))
         shown = Text()
-        for piece, learned in looked.mask:
+        for piece, learned in mask:
             shown.append(f"⟦{piece}⟧" if learned else piece, style="bold green" if learned else "dim")
         console.print(shown, soft_wrap=True)
 

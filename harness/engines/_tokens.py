@@ -108,6 +108,17 @@ class Tokens:
         fits = joined[: len(before)] == before
         return [*(joined[len(before) :] if fits else self._ids(text, special=False)), self.end_id]
 
+    def plain(self, text: str) -> list[int]:
+        """Token ids of a text to be learned as it is: the model's beginning of text, the text, the end token.
+
+        It begins as the tokenizer begins a text (not all have a token for it) and ends as an answer does, as
+        it is what generation stops at.
+        """
+        ids = self._ids(text, special=True)
+        while ids and ids[-1] in self.ends:  # some tokenizers put one there by themselves
+            ids.pop()
+        return [*ids, self.end_id]
+
     def _ids(self, text: str, *, special: bool) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
 

@@ -169,6 +169,9 @@ class LocalEngine:
     def encode(self, messages: Sequence[Message], answer: str) -> tuple[list[int], list[int]]:
         """See `contracts.Tunable`; loads the tokenizer only."""
         tokens = self._base._tokens
+        if not messages:
+            ids = tokens.plain(answer)
+            return ids[:1], ids[1:]
         return tokens.of_messages(messages), tokens.answer(answer)
 
     def spelled(self, ids: Sequence[int]) -> str:

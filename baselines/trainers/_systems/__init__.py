@@ -67,6 +67,19 @@ class Prepared(Protocol):
         ...
 
 
+def no_text(title: str) -> str:
+    """Why a system cannot train on plain text, as a sentence without its full stop."""
+    return f"{title} is given chat messages, which it renders by itself, and a document is none"
+
+
+def require_chats(pairs: Sequence[TrainingPair], title: str) -> None:
+    """Raises UserError for pairs that are plain text: no system has rows for them here."""
+    if any(pair.is_text for pair in pairs):
+        raise UserError(
+            no_text(title), field="weights.data", hint="train on documents with the trainer 'peft' or 'trl'"
+        )
+
+
 def system(name: str) -> System:
     """The module of a system. Raises UserError for a name that is none of `SYSTEMS`."""
     if name not in SYSTEMS:
