@@ -97,8 +97,8 @@ def export(
     remarks = [*chosen.remarks(job), *_remarks(left_out, longest, target, card.name)]
     if getattr(engine.raw, "tokens_are_rough", False):
         remarks.append(
-            f"{card.name} is not on this machine: its tokens are a rule of thumb, and so is which rows are too "
-            "long."
+            f"{card.name} is not on this machine: its tokens are a rule of thumb, and so is which rows are "
+            "too long."
         )
     made["README.md"] = _readme(chosen, job, record, remarks)
     return Export(made, record, tuple(remarks))

@@ -32,8 +32,7 @@ def code(output: str) -> str:
 
 
 def sql_match() -> Metric:
-    """1 if two SQL statements have the same tokens: case outside of quotes, spacing, kind of quotes and a last
-    semicolon aside."""
+    """1 if two SQL statements have the same tokens, whatever case, spacing and kind of quotes they are in."""
 
     def compare(output: str, reference: Json) -> Score:
         return right_or_wrong(sql_tokens(output) == sql_tokens(answer_text(reference)))
@@ -50,7 +49,7 @@ def statement(output: str) -> str:
 
 
 def sql_tokens(output: str) -> tuple[str, ...]:
-    """Tokens of the first statement; `<` and `>` before `=` or `>` belong together either way."""
+    """Tokens of the first statement; those outside of quotes in lower case."""
     tokens = []
     for token in _SQL_TOKEN.findall(statement(output)):
         if token[0] in "'\"":
@@ -67,8 +66,18 @@ DATABASES, ROWS = 5, 40
 #: Steps of SQLite's virtual machine, and rows and bytes of a result, beyond which a query is given up.
 STEPS, MOST_ROWS, MOST_BYTES = 2_000_000, 10_000, 100_000
 _ALLOWED = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
+_MAKING = _ALLOWED | {
+    sqlite3.SQLITE_CREATE_TABLE,
+    sqlite3.SQLITE_CREATE_INDEX,
+    sqlite3.SQLITE_INSERT,
+    sqlite3.SQLITE_UPDATE,
+    sqlite3.SQLITE_PRAGMA,
+    sqlite3.SQLITE_TRANSACTION,
+    sqlite3.SQLITE_REINDEX,
+}
 _COMPARED = re.compile(
-    r"(\w+)\s*(?:=|!=|<>|<=|>=|<|>|LIKE|BETWEEN|AND)\s*('(?:[^']|'')*'|\"[^\"]*\"|-?\d+(?:\.\d+)?)", re.IGNORECASE
+    r"(\w+)\s*(?:=|!=|<>|<=|>=|<|>|LIKE|BETWEEN|AND)\s*('(?:[^']|'')*'|\"[^\"]*\"|-?\d+(?:\.\d+)?)",
+    re.IGNORECASE,
 )
 _WORDS = ("oak", "elm", "ash", "fir", "yew")
 _DATES = ("2019-05-01", "2022-11-30", "2024-02-29", "2024-07-14", "2025-03-08")
@@ -78,8 +87,8 @@ def sql_execution(*, schema: str = "context") -> Metric:
     """1 if two queries return the same rows in SQLite, on made-up rows in the tables of the example.
 
     As in test-suite accuracy (Zhong et al. 2020, arXiv 2010.02840), several databases are filled with values
-    that the reference asks about and others; order counts where the reference orders. Two different questions
-    can agree on all of them, so it errs on the generous side. Where the reference itself does not run or never
+    that the reference asks about and others; order counts where the reference orders. Two different queries
+    can agree on all of them, so it errs on the generous side. Where the reference does not run, or never
     returns anything, `sql_match` decides. Queries run in memory, may only read, and are given up beyond a
     number of steps.
 
@@ -137,11 +146,12 @@ def run_query(tables: str, reference: str, number: int, query: str) -> tuple[Any
     try:
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MOST_BYTES)
         connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+        steps = iter(range(STEPS // 1000))
+        connection.set_progress_handler(lambda: next(steps, None) is None, 1000)
+        connection.set_authorizer(_only_making)
         connection.executescript(f"{tables};")
         _fill(connection, reference, random.Random(f"{number} {tables}"))
         connection.commit()
-        steps = iter(range(STEPS // 1000))
-        connection.set_progress_handler(lambda: next(steps, None) is None, 1000)
         connection.set_authorizer(_only_reading)
         rows = connection.execute(query).fetchmany(MOST_ROWS + 1)
     except (sqlite3.Error, sqlite3.Warning, OverflowError, ValueError) as error:
@@ -149,6 +159,12 @@ def run_query(tables: str, reference: str, number: int, query: str) -> tuple[Any
     finally:
         connection.close()
     return "more rows than are compared" if len(rows) > MOST_ROWS else tuple(rows)
+
+
+def _only_making(action: int, first: str | None, second: str | None, *where: Any) -> int:
+    """Tables and rows: the statements of the data set may reach no file either."""
+    unsafe = action == sqlite3.SQLITE_PRAGMA and first != "table_info"
+    return sqlite3.SQLITE_OK if action in _MAKING and not unsafe else sqlite3.SQLITE_DENY
 
 
 def _only_reading(action: int, first: str | None, second: str | None, *where: Any) -> int:
@@ -164,7 +180,9 @@ def _fill(connection: sqlite3.Connection, reference: str, draw: random.Random) -
         value = raw[1:-1].replace("''", "'") if raw[0] in "'\"" else float(raw) if "." in raw else int(raw)
         asked.setdefault(column.lower(), []).append(value)
         literals.append(value)
-    tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name").fetchall()
+    tables = connection.execute(
+        "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"
+    ).fetchall()
     for (table,) in tables:
         columns = connection.execute(f'PRAGMA table_info("{table}")').fetchall()
         marks = ", ".join("?" * len(columns))
@@ -175,7 +193,12 @@ def _fill(connection: sqlite3.Connection, reference: str, draw: random.Random) -
 
 
 def _value(
-    column: str, kind: str, row: int, asked: dict[str, list[Any]], literals: Sequence[Any], draw: random.Random
+    column: str,
+    kind: str,
+    row: int,
+    asked: dict[str, list[Any]],
+    literals: Sequence[Any],
+    draw: random.Random,
 ) -> Any:
     name, kind = column.lower(), kind.upper()
     if name == "id":

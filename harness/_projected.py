@@ -1,7 +1,7 @@
 """Seconds of a model that is not on this machine: operations and bytes against what a GPU's maker promises.
 
-A roofline (Williams et al. 2009): reading and training are bound by operations, writing by the bytes that every
-pass has to read. Only a share of either peak is reached; the shares are named with every figure, and a
+A roofline (Williams et al. 2009): reading and training are bound by operations, writing by the bytes that
+every pass has to read. Only a share of either peak is reached; the shares are named with every figure, and a
 machine that is not in the table has no seconds at all.
 """
 
@@ -77,7 +77,9 @@ def _speeds(engine: DeclaredEngine, gpu: Accelerator) -> Speeds:
     """Seconds of each part of a batch: a token read 2 N, a pair of tokens attention's share, a pass the bytes
     of all weights, a row in it 2 N again, a token in its cache that token's keys and values."""
     card = engine.describe()
-    assert card.active_parameters and card.layers and card.attention_width
+    assert card.active_parameters is not None
+    assert card.layers is not None
+    assert card.attention_width is not None
     compute, bandwidth = gpu.flops * COMPUTE_SHARE, gpu.bandwidth * BANDWIDTH_SHARE
     token = 2.0 * card.active_parameters / compute
     moved = engine.weight_bytes + (card.active_parameters * UNPACKED if card.dtype == "nf4" else 0)

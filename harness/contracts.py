@@ -461,7 +461,7 @@ class Tunable:
     `model` is the shared base model (a torch module, eval mode, no gradients): a trainer wraps it with an
     adapter and MUST unwrap it afterwards. `encode(messages, answer)` returns (prompt ids, answer ids), the
     answer ids ending in the end token that generation stops at, tokenised exactly as serving does.
-    `chat_template` is the one that was set in place of the model's own, for systems that render by themselves.
+    `chat_template` is one that was set in place of the model's own, for systems that render by themselves.
     """
 
     model: Any

@@ -115,9 +115,7 @@ def tuned(
         if key not in kinds or spec.train_size > kinds[key].train_size:
             kinds[key] = spec
     engines = runs.Engines(suite, {}, prices, declared=declared)
-    runs.fetch_models(
-        suite, list(kinds.values()), progress.PlainDisplay(_stderr()), declared=declared
-    )
+    runs.fetch_models(suite, list(kinds.values()), progress.PlainDisplay(_stderr()), declared=declared)
     with tempfile.TemporaryDirectory() as folder:
         world = World(suite, tasks, engines.get, engines.embedder, Path(folder))
         found = []

@@ -1,4 +1,4 @@
-"""Rows of a published data set, from the Hub or a file; or, only where nobody names one, of a shipped stand-in."""
+"""Rows of a published data set, from the Hub or a file; of a shipped stand-in where nobody names one."""
 
 from __future__ import annotations
 

@@ -21,13 +21,12 @@ Below is an instruction that describes a task. Write a response that appropriate
 
 
 def evol_instruct_python(path: str | Path | None = None, seed: int = 0) -> Task:
-    """32 rows to learn from, 6 to choose with and 10 to test, written for this project; or all rows of a `path`,
-    2 % of them to choose with as in the guide, and a tenth to test, of which the guide has none.
+    """32 rows to learn from, 6 to choose with and 10 to test, written for this project; or all of a `path`:
+    2 % to choose with as in the guide, and a tenth to test, of which the guide has none.
 
     Args:
         path: "mlabonne/Evol-Instruct-Python-1k" on the Hub, or a file with its columns instruction and output
-            (and perhaps input). Without it the rows are the stand-in: the data set itself is never left out in
-            silence.
+            (and perhaps input). Without it the rows are the stand-in, which never replaces what is asked for.
         seed: of the cut.
 
     Raises:
@@ -37,7 +36,7 @@ def evol_instruct_python(path: str | Path | None = None, seed: int = 0) -> Task:
     settings: dict[str, Any] = {
         "instructions": INSTRUCTIONS,
         "input_template": "{{ instruction }}",
-        "metrics": ["chrf", "rouge_l", "python_parses"],
+        "metrics": ["chrf", "python_parses"],
         "max_tokens": 1024,
         "correct_at": 0.5,
     }

@@ -1,4 +1,4 @@
-"""From a question and CREATE TABLE statements to SQL: b-mc2/sql-create-context, or a shipped stand-in of 64 rows.
+"""From a question and CREATE TABLE statements to SQL: b-mc2/sql-create-context, or a stand-in of 64 rows.
 
 The task of Philipp Schmid's "How to Fine-Tune LLMs in 2024 with Hugging Face", in its words. There the schema
 stands in the system message; here it stands before the question, so that a demonstration can bring its own.
@@ -27,12 +27,12 @@ PUBLISHED = {"train": 10_000, "validation": 0, "test": 2_500}
 
 
 def text_to_sql(path: str | Path | None = None, seed: int = 0) -> Task:
-    """40 rows to learn from, 11 to choose with and 13 to test, written for this project; or, of a `path`, 10,000
-    and 2,500 as in the recipe (all of a smaller one, a fifth to test).
+    """40 rows to learn from, 11 to choose with and 13 to test, written for this project; or, of a `path`,
+    10,000 and 2,500 as in the recipe (all of a smaller one, a fifth to test).
 
     Args:
         path: "b-mc2/sql-create-context" on the Hub, or a file with its columns question, context and answer.
-            Without it the rows are the stand-in: the data set itself is never left out in silence.
+            Without it the rows are the stand-in, which never replaces what is asked for.
         seed: of the draw and of the cut. The recipe's own draw is not published.
 
     Raises:

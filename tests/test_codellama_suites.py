@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from conftest import Said
 from test_local_engine import write_model
@@ -20,7 +21,7 @@ from breakeven.harness.contracts import Request
 from breakeven.harness.engines._templates import chat_template
 from breakeven.harness.engines.declared import DeclaredEngine, declared
 from breakeven.harness.errors import UserError
-from breakeven.harness.prices import PriceBook
+from breakeven.harness.prices import SHIPPED
 from breakeven.harness.templating import render
 from breakeven.tasks.evol_instruct_python import HUB as EVOL
 from breakeven.tasks.evol_instruct_python import evol_instruct_python
@@ -34,9 +35,10 @@ DATA = Path(__file__).parents[1] / "tasks" / "data"
 
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No files of models but those of a test, and no folder of somebody's."""
+    """No files of models but those of a test, and no folder of somebody's; small products like one thread."""
     monkeypatch.setattr("breakeven.harness._hub.has_snapshot", lambda hub: False)
     monkeypatch.chdir(tmp_path)
+    torch.set_num_threads(1)
 
 
 def rows(task: str) -> list[dict[str, Any]]:
@@ -55,7 +57,7 @@ def test_every_sql_answer_of_the_stand_in_runs_and_returns_rows() -> None:
 
 @pytest.mark.parametrize("row", rows("evol_instruct_python"), ids=lambda row: str(row["id"]))
 def test_every_program_of_the_stand_in_does_what_it_should(row: dict[str, Any]) -> None:
-    exec(compile(f"{row['output']}\n{row['check']}", row["id"], "exec"), {})  # noqa: S102 - ours
+    exec(compile(f"{row['output']}\n{row['check']}", row["id"], "exec"), {})
 
 
 def test_schemas_to_test_on_are_in_no_other_split() -> None:
@@ -83,13 +85,13 @@ def test_whoever_asks_for_the_published_rows_never_gets_the_stand_in(
     make: Callable[[str], Any], hub: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
-    with pytest.raises(UserError, match="Hub|fetched|reached|offline"):
+    with pytest.raises(UserError, match=r"Hub"):
         make(hub)
 
 
 def test_a_file_with_the_published_columns_is_cut_as_the_recipe_says(tmp_path: Path) -> None:
     some = [
-        {"question": f"How many {w}s are {c}?", "context": f"CREATE TABLE {w} (c VARCHAR)", "answer": f"SELECT {w}"}
+        {"question": f"Are {w}s {c}?", "context": f"CREATE TABLE {w} (c VARCHAR)", "answer": f"SELECT {w}"}
         for w in ("boat", "road", "lamp", "tree", "wall")
         for c in ("red", "blue", "green", "wide")
     ]  # fmt: skip
@@ -101,7 +103,9 @@ def test_a_file_with_the_published_columns_is_cut_as_the_recipe_says(tmp_path: P
 
 
 def test_a_row_without_an_answer_is_named_with_its_line(tmp_path: Path) -> None:
-    (tmp_path / "sql.jsonl").write_text('{"question": "q", "context": "c", "answer": "a"}\n{"question": "q"}\n')
+    (tmp_path / "sql.jsonl").write_text(
+        '{"question": "q", "context": "c", "answer": "a"}\n{"question": "q"}\n'
+    )
     with pytest.raises(UserError, match="the row has no context") as refused:
         text_to_sql("sql.jsonl")
     assert refused.value.line == 2
@@ -127,7 +131,9 @@ def test_a_prompt_reads_as_axolotl_writes_an_alpaca_row() -> None:
 
 def test_an_input_of_a_row_stands_where_alpaca_has_it(tmp_path: Path) -> None:
     row = {"instruction": "Sort them.", "input": "3, 1", "output": "1, 3"}
-    others = [{"instruction": f"Do {w}.", "output": w} for w in ("x", "yy", "zebra", "words", "k9", "m", "ox")]
+    others = [
+        {"instruction": f"Do {w}.", "output": w} for w in ("x", "yy", "zebra", "words", "k9", "m", "ox")
+    ]
     (tmp_path / "e.jsonl").write_text("".join(json.dumps(r) + "\n" for r in (row, *others)))
     made = evol_instruct_python("e.jsonl")
     asked = [e.input["instruction"] for e in (*made.train, *made.validation, *made.test)]
@@ -136,7 +142,11 @@ def test_an_input_of_a_row_stands_where_alpaca_has_it(tmp_path: Path) -> None:
 
 def test_chatml_ends_its_turns_in_the_models_own_end_token() -> None:
     engine = declared(HUB_ID, chat_template="chatml")
-    told = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes"}, {"role": "user", "content": "?"}]
+    told = [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Yes"},
+        {"role": "user", "content": "?"},
+    ]
     assert engine._tokens.text(told) == (
         "<s><|im_start|>user\nHi</s>\n<|im_start|>assistant\nYes</s>\n<|im_start|>user\n?</s>\n"
         "<|im_start|>assistant\n"
@@ -313,7 +323,9 @@ def test_prompts_that_begin_alike_have_tokens_that_begin_alike(engine: DeclaredE
 
 def test_the_share_of_the_peak_is_that_of_the_published_run(engine: DeclaredEngine) -> None:
     card = engine.describe()
-    assert card.active_parameters and card.layers and card.attention_width
+    assert card.active_parameters is not None
+    assert card.layers is not None
+    assert card.attention_width is not None
     lora = 256 * 32 * (4 * (4096 + 4096) + 3 * (4096 + 11008))
     tokens = 136 * 6 * 3072
     work = flops.lora_training(card.active_parameters, lora, card.layers, card.attention_width, 3072, tokens)
@@ -323,9 +335,7 @@ def test_the_share_of_the_peak_is_that_of_the_published_run(engine: DeclaredEngi
 
 
 def test_every_gpu_of_the_price_book_has_a_peak() -> None:
-    named = PriceBook.load(None)._entries("machine_hours") if hasattr(PriceBook, "_entries") else None
-    prices = yaml.safe_load((Path(__file__).parents[1] / "harness" / "prices.yaml").read_text())
-    machines = named or prices["machine_hours"]
+    machines = yaml.safe_load(SHIPPED.read_text())["machine_hours"]
     without = {name for name in machines if _projected.accelerator(name) is None}
     assert without == {name for name in machines if name.startswith("cpu")}
 
@@ -336,10 +346,15 @@ def test_a_dry_run_needs_neither_weights_nor_network(name: str, breakeven: Calla
     assert said.code == 0, said.err
     assert "3 cells" in said.out
     assert "written for this project, NOT" in said.out
-    assert "cannot run on this machine; by its declared architecture its weights take 3.9 GB in nf4" in said.out
+    assert (
+        "cannot run on this machine; by its declared architecture its weights take 3.9 GB in nf4" in said.out
+    )
 
 
-def test_an_estimate_rests_on_what_is_declared_and_says_so(breakeven: Callable[..., Said]) -> None:
+def test_an_estimate_rests_on_what_is_declared_and_says_so(
+    breakeven: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("breakeven.baselines.trainers._memory.MOST_TOKENS", 64)  # counted on short passes
     said = breakeven("estimate", "codellama_axolotl", "--limit", "4", "--save", "e.json")
     assert said.code == 0, said.err
     found = json.loads(Path("e.json").read_text())
@@ -354,12 +369,20 @@ def test_an_estimate_rests_on_what_is_declared_and_says_so(breakeven: Callable[.
     )
     assert 4e9 < tuned["peak_bytes"] < 24e9
     assert found["machine_hour"] is not None
-    for words in ("its weights are not here", "tokens are a rule of thumb", "35% of 70 TFLOPS", "assumed", "≈ "):
+    for words in (
+        "its weights are not here",
+        "tokens are a rule of thumb",
+        "35% of 70 TFLOPS",
+        "assumed",
+        "≈ ",
+    ):
         assert words in said.out
     assert "was not asked" not in said.out
 
 
-def test_on_a_machine_without_a_known_peak_minutes_and_money_are_unknown(breakeven: Callable[..., Said]) -> None:
+def test_on_a_machine_without_a_known_peak_minutes_and_money_are_unknown(
+    breakeven: Callable[..., Said],
+) -> None:
     said = breakeven(
         "estimate", "codellama_axolotl", "--limit", "2", "--only", "zero-shot",
         "--set", "economics.hardware=cpu-2", "--save", "e.json",
@@ -384,8 +407,11 @@ def test_the_estimates_memory_of_the_weights_is_that_of_the_dry_run(engine: Decl
 
 @pytest.mark.parametrize(
     ("changes", "words"),
-    [((), "load_in_4bit needs a CUDA device"), (("--set", "models.codellama-7b.load_in_4bit=false"), "is not on this machine")],
-)  # fmt: skip
+    [
+        ((), "load_in_4bit needs a CUDA device"),
+        (("--set", "models.codellama-7b.load_in_4bit=false"), "is not on this machine"),
+    ],
+)
 def test_a_run_without_gpu_or_weights_is_refused_before_anything_is_written(
     changes: tuple[str, ...], words: str, breakeven: Callable[..., Said], tmp_path: Path
 ) -> None:
@@ -406,13 +432,16 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_model(tmp_path_factory.mktemp("base") / "llama", config, template=None)
 
 
-def test_the_trl_suite_runs_end_to_end_on_a_small_base_model(base: Path, breakeven: Callable[..., Said]) -> None:
+def test_the_trl_suite_runs_end_to_end_on_a_small_base_model(
+    base: Path, breakeven: Callable[..., Said]
+) -> None:
     pytest.importorskip("trl", reason="trl is not installed: pip install 'breakeven[trl]'")
     small = {
         "models.codellama-7b.model": base, "models.codellama-7b.load_in_4bit": "false",
         "models.codellama-7b.dtype": "float32", "tasks.text_to_sql.limits.train": 4,
-        "tasks.text_to_sql.limits.validation": 2, "tasks.text_to_sql.limits.test": 2, "timing.examples": 1,
-        "strategies.tuned.weights.rank": 4, "economics.hardware": "cpu-2",
+        "tasks.text_to_sql.limits.validation": 2, "tasks.text_to_sql.limits.test": 1, "timing.examples": 0,
+        "strategies.tuned.weights.rank": 4, "strategies.few-shot.demonstrations.k": 1,
+        "models.codellama-7b.threads": 1, "economics.hardware": "cpu-2",
     }  # fmt: skip
     changes = [part for key, value in small.items() for part in ("--set", f"{key}={value}")]
     said = breakeven("run", "codellama_trl", *changes, "--name", "r")
@@ -441,7 +470,9 @@ def test_serving_and_training_read_the_same_prompt_where_a_template_is_set(base:
     assert answer[-1] == 97
     _require_same_text([TrainingPair("a", told, "a + b")], given, base, "Axolotl")
     with pytest.raises(UserError, match="no chat template"):
-        _require_same_text([TrainingPair("a", told, "x")], local(str(base), device="cpu").tunable(), base, "Axolotl")
+        _require_same_text(
+            [TrainingPair("a", told, "x")], local(str(base), device="cpu").tunable(), base, "Axolotl"
+        )
 
 
 def test_other_templates_make_other_models(base: Path) -> None:

@@ -71,7 +71,9 @@ def outlook(
 def _flops(card: ModelCard, steps: Plan, trained: int) -> float | None:
     """Operations of all steps, each example at its own length."""
     counted = [
-        flops.lora_training_flops(card, len(example), 1, trained) for batch in steps.batches for example in batch
+        flops.lora_training_flops(card, len(example), 1, trained)
+        for batch in steps.batches
+        for example in batch
     ]
     known = [n for n in counted if n is not None]
     return sum(known) if len(known) == len(counted) else None

@@ -159,7 +159,7 @@ class OutsideTrainer:
         seed: int,
         settings: Mapping[str, Json],
     ) -> TrainingOutlook:
-        """Tokens as `peft` counts them, in passes of so many rows as the system takes; the time is not known."""
+        """Tokens as `peft` counts them, in passes of as many rows as the system takes; no time is known."""
         from breakeven.baselines.trainers._outlook import outlook
 
         parsed, own = self._parse({**self.given, **settings})
@@ -400,7 +400,7 @@ def _require_same_text(pairs: Sequence[TrainingPair], tunable: Tunable, model: P
         raise UserError(
             f"{title} is given chat messages, and this model has no chat template",
             field="trainer",
-            hint="Set the model's `chat_template` (alpaca, chatml, a file), or use the trainer 'peft' or 'trl'",
+            hint="Set the model's `chat_template` (alpaca, chatml, a file), or train with 'peft' or 'trl'",
         )
     for pair in pairs:
         prompt, answer = tunable.encode(pair.messages, pair.answer)

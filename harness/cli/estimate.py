@@ -79,7 +79,7 @@ def show(console: Console, found: Estimate) -> None:
 
 
 def _figures(part: Totals, rough: bool = False) -> list[str]:
-    """`rough`: a model in it was not tried, so that everything but the counts of cells is about right at best."""
+    """`rough`: a model in it was not tried, so that all but the numbers of cells is about right at best."""
     tokens = (part.input_tokens, part.output_tokens, part.training_tokens)
     about = "≈ " if rough else ""
     return [
