@@ -14,6 +14,7 @@ from typing import Any
 
 from breakeven.baselines._settings import WeightSettings
 from breakeven.baselines._tuning import default_lr, pairs_digest
+from breakeven.baselines.trainers._outside import Own
 from breakeven.baselines.trainers._settings import Settings
 from breakeven.baselines.trainers._systems import Job, Prepared, System, jsonl, require_chats, system
 from breakeven.harness.contracts import EngineSession, Export, ExportTarget, Json, Request, TrainingPair
@@ -54,7 +55,7 @@ def export(
         raise UserError("there are no training examples to export", field="train")
     require_chats(pairs, chosen.TITLE)
     card = engine.describe()
-    settings = _settings(weights)
+    settings, own = _settings(weights, target.system)
     longest = settings.max_length or card.context or UNKNOWN_CONTEXT
     kept, tokens = _short_enough(pairs, engine, longest)
     checks, _ = _short_enough(validation, engine, longest)
@@ -70,10 +71,11 @@ def export(
         validation=VALIDATION if checks else None,
         seed=seed,
         device=target.device,
-        micro_batch=target.micro_batch,
-        load_in_4bit=target.load_in_4bit,
-        packing=target.packing,
-        extra=target.extra,
+        micro_batch=own.micro_batch if target.micro_batch is None else target.micro_batch,
+        load_in_4bit=own.load_in_4bit or target.load_in_4bit or card.dtype == "nf4",
+        packing=own.packing or target.packing,
+        extra={**own.extra, **target.extra},
+        chat_template=getattr(engine.raw, "chat_template", None),
     )
     base = job.model
     prepare: tuple[str, ...] = ()
@@ -112,21 +114,31 @@ def export(
         },
     }
     remarks = [*chosen.remarks(job), *_remarks(left_out, longest, target, card.name)]
+    if getattr(engine.raw, "tokens_are_rough", False):
+        remarks.append(
+            f"{card.name} is not on this machine: its tokens are a rule of thumb, and so is which rows are "
+            "too long."
+        )
     made["README.md"] = _readme(chosen, job, record, remarks)
     return Export(made, record, tuple(remarks))
 
 
-def _settings(weights: WeightSettings) -> Settings:
-    """The settings that all trainers of adapters share. Raises UserError for one of its trainer alone."""
+def _settings(weights: WeightSettings, system: str) -> tuple[Settings, Own]:
+    """The settings that all trainers of adapters share, and those that the system itself has as a trainer.
+
+    Raises UserError for one of another trainer alone.
+    """
     known = {f.name for f in fields(Settings)}
-    for key in weights.settings:
+    given = dict(weights.settings)
+    own = {f.name: given.pop(f.name) for f in fields(Own) if f.name in given and weights.trainer == system}
+    for key in given:
         if key not in known and weights.trainer != "peft":
             raise UserError(
                 f"a setting of the trainer '{weights.trainer}' alone",
                 field=f"weights.{key}",
                 hint="leave it out of what is exported, or say it in the other system's words with --key",
             )
-    return Settings.parse(weights.settings)
+    return Settings.parse(given), Own(**own)
 
 
 def _short_enough(

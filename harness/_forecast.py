@@ -45,7 +45,8 @@ ADAM = 4 * 4
 class Measured:
     """A model's speeds here (None for one that is served elsewhere), and what it answered by kind.
 
-    `resting_bytes` are held once it is loaded, `room_bytes` can be held in all.
+    `resting_bytes` are held once it is loaded, `room_bytes` can be held in all. Of a `projected` one nothing
+    was tried (`_projected`); it trains with so many `training_flops` a second.
     """
 
     card: ModelCard
@@ -54,6 +55,8 @@ class Measured:
     answers: Mapping[Kind, Answers] = field(default_factory=dict)
     resting_bytes: int | None = None
     room_bytes: int | None = None
+    training_flops: float | None = None
+    projected: bool = False
 
 
 def loaded(engine: Engine, say: Callable[[str], None]) -> float:
@@ -295,6 +298,8 @@ def _training_seconds(training: TrainingOutlook, found: Measured) -> float | Non
     """None where it cannot be tried; 0 where it was done elsewhere."""
     if not training.training_tokens:
         return 0.0
+    if found.training_flops is not None and training.flops is not None:
+        return training.flops / found.training_flops
     if found.training is None or training.work is None:
         return None
     return found.training.seconds(training.key, training.work, training.validating)
@@ -308,7 +313,8 @@ def _answers(cell: Foreseen, found: Measured) -> tuple[Answers, str]:
     if (own := found.answers.get(cell.kind)) is not None:
         return own, f"{len(own.tokens)} real answers"
     longest = {r.id: r.max_tokens if r.choices is None else 0 for r in cell.requests}
-    return Answers(longest, longest), "at most: nothing was asked"
+    asked = "could be" if found.projected else "was"
+    return Answers(longest, longest), f"at most: nothing {asked} asked"
 
 
 def _bill(

@@ -507,7 +507,8 @@ class Tunable:
     adapter and MUST unwrap it afterwards. `encode(messages, answer)` returns (prompt ids, answer ids), the
     answer ids ending in the end token that generation stops at, tokenised exactly as serving does. Of plain
     text (no messages) the prompt is its first token alone, which nothing stands before to predict it: the
-    beginning-of-text token where the tokenizer puts one.
+    beginning-of-text token where the tokenizer puts one. `chat_template` is one that was set in place of the
+    model's own, for systems that render by themselves.
     """
 
     model: Any
@@ -517,6 +518,7 @@ class Tunable:
     context: int
     device: str
     card: ModelCard
+    chat_template: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -734,6 +736,7 @@ class TrainingOutlook:
             None of plain text, which is no answer.
         work: its optimizer steps, and `validating` the passes over validation examples; None where unknown.
         pass_tokens: padded tokens of the largest pass.
+        flops: operations of the training, recomputation left out; None where unknown.
         held_bytes: -> bytes held on top of the base weights in the largest pass, from the architecture alone;
             None where the trainer cannot say, and then those of `sample` count.
         sample: (folder, seconds) -> a few real steps, about so many seconds of them.
@@ -750,6 +753,7 @@ class TrainingOutlook:
     validating: Steps | None = None
     pass_tokens: int = 0
     trainable_parameters: int | None = None
+    flops: float | None = None
     held_bytes: Callable[[], int | None] | None = None
     sample: Callable[[Path, float], TrainingSample] | None = None
     billed: bool = False

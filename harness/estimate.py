@@ -154,6 +154,7 @@ class Estimate:
     """See the module. `machine_hour` is the price of an hour of `machine` in `currency`, None if unknown.
 
     `starting_seconds` pass before a run's clock begins (imports, data), `loading_seconds` while models load.
+    Of the `projected` models nothing was tried: they cannot run on this machine.
     """
 
     suite: str
@@ -169,6 +170,7 @@ class Estimate:
     savings: tuple[Saving, ...] = ()
     notes: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
+    projected: tuple[str, ...] = ()
 
     @property
     def overhead_seconds(self) -> float:
@@ -185,7 +187,8 @@ class Estimate:
                 seconds += c.seconds.total - c.seconds.training
         seconds += sum(t.seconds or 0.0 for t in trainings.values())
         billed = [c.token_money for c in running] + [t.money for t in trainings.values()]
-        unknown = None in billed or (self.machine_hour is None and seconds > 0)
+        untimed = any(c.seconds is None and c.token_money == 0 for c in running)  # of our own machine
+        unknown = None in billed or untimed or (self.machine_hour is None and seconds > 0)
         own = seconds / 3600 * (self.machine_hour or 0.0)
         return Totals(
             cells=len(running),
@@ -223,6 +226,7 @@ class Estimate:
                 "cells": tuple(cell(c) for c in row["cells"]),
                 "savings": tuple(Saving(**s) for s in row["savings"]),
                 "notes": tuple(row["notes"]),
+                "projected": tuple(row.get("projected", ())),
             }
         )
 
@@ -284,7 +288,7 @@ def _estimate(
     began: float | None,
     display: Display | None,
 ) -> Estimate:
-    from breakeven.harness import _forecast, _foresee, hardware, plan, progress
+    from breakeven.harness import _forecast, _foresee, _projected, hardware, plan, progress
     from breakeven.harness import run as runs
     from breakeven.harness._savings import savings
 
@@ -292,14 +296,16 @@ def _estimate(
     shown = display or progress.PlainDisplay(Console(quiet=True))
     tasks = runs.load_tasks(suite, limit)
     specs = plan.cells(suite, tasks, only)
-    engines = runs.Engines(suite, {}, prices, asks=ask_hosted)
-    runs.fetch_models(suite, specs, shown)
+    engines = runs.Engines(suite, {}, prices, asks=ask_hosted, declared=True)
+    runs.fetch_models(suite, specs, shown, declared=True)
     engines.book.check("machine_hours", suite.economics.hardware, field="economics.hardware")
     runs.preflight(tasks, specs, engines)
     hour = engines.book.machine_hour(suite.economics.hardware)
     starting = time.time() - began
     asked = {n: engines.get(n) for n in dict.fromkeys(s.model for s in specs if s.model is not None)}
     local = {n for n, engine in asked.items() if engine.describe().data_goes_to == "this machine"}
+    declared: dict[str, Any] = {n: e for n, e in asked.items() if runs.is_declared(suite.models[n])}
+    local -= declared.keys()
     loading = {n: _forecast.loaded(asked[n], shown.note) for n in asked if n in local}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -308,7 +314,9 @@ def _estimate(
         found: dict[str, _forecast.Measured] = {}
         for model, engine in asked.items():
             cells = [c for c in looked if c.spec.model == model]
-            if model in local:
+            if model in declared:
+                found[model] = _projected.projected(declared[model], suite.economics.hardware)
+            elif model in local:
                 found[model] = _tried(engine, cells, seconds, folder, shown)
             elif ask_hosted:
                 found[model] = _forecast.heard(engine, cells, shown.note)
@@ -336,7 +344,12 @@ def _estimate(
         starting_seconds=starting,
         loading_seconds=sum(loading.values()) + sum(world.loading),
         probing_seconds=time.time() - began - starting,
-        notes=(*_notes(made_cells, suite), *_too_large(made_cells, found)),
+        notes=(
+            *(_projected.sentence(n, e, suite.economics.hardware) for n, e in declared.items()),
+            *_notes(made_cells, suite),
+            *_too_large(made_cells, found),
+        ),
+        projected=tuple(declared),
         versions=hardware.versions(),
     )
     return replace(made, savings=savings(made, suite))
@@ -366,7 +379,7 @@ def _notes(cells: Sequence[CellEstimate], suite: Suite) -> tuple[str, ...]:
             f"prompts of {len(sampled)} cells were rendered for {fewest} of up to {most:,} test examples; "
             "the others are taken to be like them"
         )
-    if unasked := {c.model for c in running if c.output_from.startswith("at most")}:
+    if unasked := {c.model for c in running if c.output_from == "at most: nothing was asked"}:
         notes.append(
             f"{_listed(unasked)} was not asked: its answers are counted as long as they may be, its minutes "
             "not at all (--ask-hosted asks a few requests)"

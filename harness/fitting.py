@@ -28,7 +28,10 @@ LARGEST_HEADER = 100_000_000
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """One model: bytes of its weights in `dtype`, and bytes that are free on `device`."""
+    """One model: bytes of its weights in `dtype`, and bytes that are free on `device`.
+
+    `here` is False for one that cannot run on this machine: then nothing is said of what is free.
+    """
 
     name: str
     model: str
@@ -37,11 +40,18 @@ class Fit:
     weights: int
     free: int
 
+    here: bool = True
+
     @property
     def fits(self) -> bool:
-        return self.weights <= self.free
+        return not self.here or self.weights <= self.free
 
     def sentence(self) -> str:
+        if not self.here:
+            return (
+                f"{self.name} ({self.model}) cannot run on this machine; by its declared architecture its "
+                f"weights take {self.weights / 1e9:.1f} GB in {self.dtype}"
+            )
         place = "of this machine's memory" if self.device == "cpu" else f"on {self.device}"
         said = (
             f"{self.name} ({self.model}): its weights take {self.weights / 1e9:.1f} GB in {self.dtype}, "
@@ -51,13 +61,22 @@ class Fit:
 
 
 def of_models(entries: Mapping[str, Any], names: Iterable[str | None]) -> Iterator[Fit]:
-    """Those of `names` that run here and whose files are here; others are left out.
+    """Those of `names` that run here and whose files are here, or whose architecture is declared; others are
+    left out.
 
     Args:
         entries: the suite's models, by name.
     """
     for name in dict.fromkeys(n for n in names if n is not None):
         entry = entries[name]
+        if (known := models.known(entry.model)) is not None and known.shape is not None:
+            from breakeven.harness.engines.declared import declared, stands_in
+
+            if stands_in(entry.engine, entry.model, entry.settings):
+                engine = declared(entry.model, **entry.settings)
+                card = engine.describe()
+                yield Fit(name, entry.model, card.dtype, card.device, engine.weight_bytes, 0, here=False)
+                continue
         if entry.engine == "local" and models.is_cached(entry.model):
             found = of_model(name, entry.model, entry.settings)
             if found is not None:

@@ -35,6 +35,9 @@ _MODULES = {
     "chrf": "_metrics_text",
     "numeric_match": "_metrics_structured",
     "regex_match": "_metrics_structured",
+    "sql_match": "_metrics_code",
+    "sql_execution": "_metrics_code",
+    "python_parses": "_metrics_code",
 }
 
 

@@ -34,6 +34,23 @@ EMBEDDER_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d
 
 
 @dataclass(frozen=True, slots=True)
+class Shape:
+    """A decoder's architecture, from its published configuration: enough to count with, without its files.
+
+    `kind` is the name transformers has for it; `heads` and `key_heads` are numbers of heads.
+    """
+
+    kind: str
+    layers: int
+    hidden: int
+    heads: int
+    key_heads: int
+    inner: int
+    vocabulary: int
+    context: int
+
+
+@dataclass(frozen=True, slots=True)
 class KnownModel:
     """A model Breakeven can name without being told more.
 
@@ -44,6 +61,7 @@ class KnownModel:
         hub: its id on the Hub, None where the files come with Breakeven.
         parameters: all weights, rounded, for a listing.
         language: ISO 639-1 code, or "multilingual".
+        shape: its architecture, where it is declared: then it can be estimated before its files are here.
     """
 
     name: str
@@ -52,6 +70,7 @@ class KnownModel:
     hub: str | None
     parameters: int
     language: str = "en"
+    shape: Shape | None = None
 
     @property
     def what(self) -> str:
@@ -88,6 +107,14 @@ KNOWN: tuple[KnownModel, ...] = (
         "Qwen/Qwen2.5-1.5B-Instruct",
         1_540_000_000,
         "multilingual",
+    ),
+    KnownModel(
+        "codellama-7b",
+        "language",
+        "llama2",
+        "codellama/CodeLlama-7b-hf",
+        6_738_546_688,
+        shape=Shape("llama", 32, 4096, 32, 32, 11008, 32016, 16384),
     ),
     KnownModel(DEFAULT_EMBEDDER, "embedding", "Apache-2.0", None, 22_713_216),
 )
@@ -294,6 +321,11 @@ def _packaged_embedder() -> Path:
 
 
 def _what_would_be_right(name: str) -> str:
+    if (entry := known(name)) is not None and entry.hub is not None:
+        return (
+            f"It is {entry.hub} on the Hub ({entry.licence}): fetch it where there is a connection and "
+            "HF_HUB_OFFLINE is unset, or give its folder in place of the name"
+        )
     names = [m.name for m in KNOWN]
     near = difflib.get_close_matches(name.lower().rpartition("/")[2], names, n=3, cutoff=0.5) or names[:1]
     offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")

@@ -307,12 +307,19 @@ class Engines:
             resume, since answers depend on it.
         prices: the user's own price file.
         asks: whether hosted models will be asked, and need their key.
+        declared: let a model that cannot run on this machine be looked at by its declared architecture.
     """
 
     def __init__(
-        self, suite: Suite, frozen: Mapping[str, Any], prices: Path | None = None, *, asks: bool = True
+        self,
+        suite: Suite,
+        frozen: Mapping[str, Any],
+        prices: Path | None = None,
+        *,
+        asks: bool = True,
+        declared: bool = False,
     ) -> None:
-        self._suite, self._frozen, self._asks = suite, frozen, asks
+        self._suite, self._frozen, self._asks, self._declared = suite, frozen, asks, declared
         self._made: dict[str, Engine] = {}
         self._embedder: Any = None
         self._purse: Path | None = None
@@ -323,6 +330,8 @@ class Engines:
         if name not in self._made:
             entry = self._suite.models[name]
             factory = registry.find("engines", entry.engine)
+            if self._declared and is_declared(entry):
+                from breakeven.harness.engines.declared import declared as factory
             settings = {**entry.settings, **self._frozen.get(name, {})}
             engine = plan.called(f"models.{name}", factory, entry.model, **settings)
             self._stay_within(name, engine)
@@ -392,14 +401,37 @@ class Engines:
         return {**self._frozen, **{n: c for n, c in made.items() if c is not None}}
 
 
-def fetch_models(suite: Suite, specs: Sequence[CellSpec], display: Display) -> None:
-    """Have the local models on this machine, saying what takes its time (a download, a conversion)."""
+def is_declared(entry: suites.ModelEntry) -> bool:
+    """Whether a model cannot run on this machine, and its architecture is declared."""
+    from breakeven.harness import models
+
+    known = models.known(entry.model)
+    if entry.engine != "local" or known is None or known.shape is None:
+        return False
+    from breakeven.harness.engines.declared import stands_in
+
+    return stands_in(entry.engine, entry.model, entry.settings)
+
+
+def fetch_models(
+    suite: Suite, specs: Sequence[CellSpec], display: Display, *, declared: bool = False
+) -> None:
+    """Have the local models on this machine, saying what takes its time (a download, a conversion).
+
+    Args:
+        declared: leave out those that are looked at by their declared architecture.
+    """
     from breakeven.harness import models
 
     for name in dict.fromkeys(s.model for s in specs if s.model is not None):
         entry = suite.models[name]
-        if entry.engine == "local":
-            models.resolve(entry.model, say=display.note)
+        if entry.engine != "local" or (declared and is_declared(entry)):
+            continue
+        if entry.settings.get("load_in_4bit"):
+            from breakeven.harness.engines._weights import check_four_bit
+
+            check_four_bit(str(entry.settings.get("device", "auto")), f"models.{name}.load_in_4bit")
+        models.resolve(entry.model, say=display.note)
 
 
 def preflight(tasks: Mapping[str, Task], specs: Sequence[CellSpec], engines: Engines) -> None:

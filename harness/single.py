@@ -97,9 +97,12 @@ class Single:
 
 
 @contextmanager
-def tuned(suite: Suite, only: Sequence[str] = (), prices: Path | None = None) -> Iterator[list[Single]]:
+def tuned(
+    suite: Suite, only: Sequence[str] = (), prices: Path | None = None, *, declared: bool = False
+) -> Iterator[list[Single]]:
     """Every strategy that tunes weights, once for each task and model: the largest training size, the first
-    seed. `only` are patterns as those of a run.
+    seed. `only` are patterns as those of a run. `declared`: a model that cannot run here may be known by its
+    declared architecture alone.
 
     Raises:
         UserError: what a run of the suite would refuse before it starts.
@@ -111,8 +114,8 @@ def tuned(suite: Suite, only: Sequence[str] = (), prices: Path | None = None) ->
         key = spec.task, spec.strategy, spec.model
         if key not in kinds or spec.train_size > kinds[key].train_size:
             kinds[key] = spec
-    engines = runs.Engines(suite, {}, prices)
-    runs.fetch_models(suite, list(kinds.values()), progress.PlainDisplay(_stderr()))
+    engines = runs.Engines(suite, {}, prices, declared=declared)
+    runs.fetch_models(suite, list(kinds.values()), progress.PlainDisplay(_stderr()), declared=declared)
     with tempfile.TemporaryDirectory() as folder:
         world = World(suite, tasks, engines.get, engines.embedder, Path(folder))
         found = []
@@ -124,9 +127,9 @@ def tuned(suite: Suite, only: Sequence[str] = (), prices: Path | None = None) ->
 
 
 @contextmanager
-def single(suite: Suite, only: str) -> Iterator[Single]:
+def single(suite: Suite, only: str, *, declared: bool = False) -> Iterator[Single]:
     """The one that `only` (a strategy, cell or pattern) means. Raises UserError if none or several do."""
-    with tuned(suite, [only]) as found:
+    with tuned(suite, [only], declared=declared) as found:
         if not found:
             raise UserError(f"'{only}' tunes no weights", field="--strategy", hint="one with `weights`")
         if len(found) > 1:

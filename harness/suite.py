@@ -23,7 +23,7 @@ DEFAULT_MODEL = "smollm2-135m-instruct"
 #: In place of a strategy as `reference`: on each task the one that scores best on its validation examples.
 BEST_ON_VALIDATION = "best-on-validation"
 #: Arguments of tasks and models that are paths when they name something that exists.
-PATH_KEYS = ("data_dir", "path", "file", "data", "documents", "folder")
+PATH_KEYS = ("data_dir", "path", "file", "data", "documents", "folder", "chat_template")
 
 
 class Strict(BaseModel):

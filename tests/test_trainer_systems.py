@@ -27,6 +27,7 @@ JOB = _systems.Job(model="model", settings=Settings(), lr=1e-3, max_length=64, e
 JOBS = {
     "gpu": JOB,
     "cpu": replace(JOB, device="cpu"),
+    "template": replace(JOB, chat_template="{{ messages[0]['content'] }}"),
     "qlora": replace(JOB, load_in_4bit=True, packing=True, micro_batch=2),
     "variants": replace(
         JOB, settings=Settings(use_rslora=True, targets=("q_proj", "v_proj"), schedule="linear")

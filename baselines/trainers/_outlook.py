@@ -23,7 +23,15 @@ from breakeven.baselines.trainers._memory import held
 from breakeven.baselines.trainers._model import adapted, costs_of, save_weights
 from breakeven.baselines.trainers._settings import Settings
 from breakeven.harness import flops
-from breakeven.harness.contracts import Message, Steps, TrainingOutlook, TrainingPair, TrainingSample, Tunable
+from breakeven.harness.contracts import (
+    Message,
+    ModelCard,
+    Steps,
+    TrainingOutlook,
+    TrainingPair,
+    TrainingSample,
+    Tunable,
+)
 
 #: Steps of a sample at most: a fast machine needs no more to be known.
 MOST_STEPS = 8
@@ -58,9 +66,21 @@ def outlook(
         validating=replace(validating, padded=validating.padded * times, squared=validating.squared * times),
         pass_tokens=layout_size(largest, costs)[0],
         trainable_parameters=trained,
+        flops=_flops(tunable.card, steps, trained),
         held_bytes=partial(_held, tunable.model, settings, largest, costs, trained),
         sample=partial(sample, tunable, steps, held_out, seed, settings),
     )
+
+
+def _flops(card: ModelCard, steps: Plan, trained: int) -> float | None:
+    """Operations of all steps, each example at its own length."""
+    counted = [
+        flops.lora_training_flops(card, len(example), 1, trained)
+        for batch in steps.batches
+        for example in batch
+    ]
+    known = [n for n in counted if n is not None]
+    return sum(known) if len(known) == len(counted) else None
 
 
 def _held(model: Any, settings: Settings, largest: Batch, costs: Costs, trained: int) -> int | None:

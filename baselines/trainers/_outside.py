@@ -165,11 +165,11 @@ class OutsideTrainer:
         seed: int,
         settings: Mapping[str, Json],
     ) -> TrainingOutlook:
-        """Tokens as `peft` counts them; the time is not known."""
+        """Tokens as `peft` counts them, in passes of as many rows as the system takes; no time is known."""
         from breakeven.baselines.trainers._outlook import outlook
 
-        parsed, _ = self._parse({**self.given, **settings})
-        found = outlook(tunable, pairs, validation, seed, parsed)
+        parsed, own = self._parse({**self.given, **settings})
+        found = outlook(tunable, pairs, validation, seed, _as_passed(parsed, own, tunable, pairs))
         return replace(found, exact=False, work=None, validating=None, sample=None)
 
     @property
@@ -221,11 +221,15 @@ class Attempt:
         _require_same_text(usable[:8], tunable, model, self.kind.title)
         encoded = encode(usable, tunable, limit).examples
         longest = min(limit, max(map(len, encoded)) + SLACK)
+        if self.own.packing and settings.max_length is not None:
+            longest = limit  # of a row, into which several examples go
         device = "cuda" if tunable.device.startswith("cuda") else "cpu"
         job = _job(
             self.kind, settings, self.own, "model", longest, len(usable), self.seed, device,
             lr=settings.lr or default_lr(tunable.card.parameters),
+            chat_template=tunable.chat_template,
         )  # fmt: skip
+        _systems.system(self.kind.name).files(job)  # what cannot be told is refused before anything is made
         environment = _environments.ensure(self.kind.recipe, lambda what: self.progress(0, 1, what))
 
         lost = self._clear()
@@ -344,6 +348,20 @@ class Attempt:
         return f"{self.kind.name}.log"
 
 
+def _as_passed(settings: Settings, own: Own, tunable: Tunable, pairs: Sequence[TrainingPair]) -> Settings:
+    """The settings with which our own trainer's passes would be those of the system.
+
+    A packed row holds as many examples as fit, so a batch of rows is a larger batch of examples.
+    """
+    sizes = [sum(map(len, tunable.encode(pair.messages, pair.answer))) for pair in pairs]
+    rows, row = own.micro_batch or settings.batch_size, min(max(sizes), settings.max_length or max(sizes))
+    if own.packing and settings.max_length is not None:
+        row = settings.max_length
+        per_row = max(1, round(row * len(sizes) / sum(sizes)))
+        return replace(settings, batch_size=settings.batch_size * per_row, tokens_per_pass=rows * row)
+    return replace(settings, tokens_per_pass=rows * row)
+
+
 _MAKERS = ("torch", "transformers", "peft", "trl")
 
 
@@ -357,6 +375,7 @@ def _job(
     seed: int,
     device: Any,
     lr: float | None = None,
+    chat_template: str | None = None,
 ) -> _systems.Job:
     return _systems.Job(
         model=model,
@@ -366,6 +385,7 @@ def _job(
         examples=examples,
         seed=seed,
         device=device,
+        chat_template=chat_template,
         **{f.name: getattr(own, f.name) for f in fields(Own)},
     )
 
@@ -381,12 +401,12 @@ def _require_same_text(pairs: Sequence[TrainingPair], tunable: Tunable, model: P
     from breakeven.baselines.trainers._systems._job import conversation
     from breakeven.harness.engines._tokens import Tokens
 
-    tokens = Tokens(model)
+    tokens = Tokens(model, tunable.chat_template)
     if not tokens.has_template:
         raise UserError(
             f"{title} is given chat messages, and this model has no chat template",
             field="trainer",
-            hint="Use the trainer 'peft' or 'trl'",
+            hint="Set the model's `chat_template` (alpaca, chatml, a file), or train with 'peft' or 'trl'",
         )
     for pair in pairs:
         prompt, answer = tunable.encode(pair.messages, pair.answer)

@@ -25,6 +25,8 @@ from breakeven.harness.errors import UserError
 
 INSTALL = "pip install 'breakeven[trl]'"
 
+#: Tokens of a pass that no batch has: it is not split.
+WHOLE = 10**9
 #: What SFTTrainer cannot honour as the settings mean it.
 REFUSED = {"tokens_per_pass": "it takes a whole batch at once; choose a smaller batch_size for less memory"}
 
@@ -78,10 +80,14 @@ class TrlTrainer:
         seed: int,
         settings: Mapping[str, Json],
     ) -> TrainingOutlook:
-        """Tokens and memory as `peft` counts them, for the batches are the same; the time is not known."""
+        """Tokens and memory as `peft` counts them, for the batches are the same; the time is not known.
+
+        TRL takes a whole batch at once.
+        """
         from breakeven.baselines.trainers._outlook import outlook
 
-        found = outlook(tunable, pairs, validation, seed, _parse({**self.given, **settings}))
+        parsed = replace(_parse({**self.given, **settings}), tokens_per_pass=WHOLE)
+        found = outlook(tunable, pairs, validation, seed, parsed)
         return replace(found, work=None, validating=None, sample=None)
 
 

@@ -66,25 +66,28 @@ def show(console: Console, found: Estimate) -> None:
     for name in dict.fromkeys(c.strategy for c in found.cells):
         part = found.totals([c for c in found.cells if c.strategy == name])
         if part.cells:
-            table.add_row(name, *_figures(part))
+            rough = any(c.strategy == name and c.model in found.projected for c in found.cells)
+            table.add_row(name, *_figures(part, rough))
     loading = found.overhead_seconds
     table.add_row("starting, loading", *[""] * 5, minutes(loading), money(_hours(found, loading)))
     table.add_section()
-    table.add_row("all", *_figures(found.totals()), style="bold")
+    table.add_row("all", *_figures(found.totals(), bool(found.projected)), style="bold")
     console.print(f"suite {found.suite}: tokens, minutes and {found.currency}", style="bold", highlight=False)
     console.print(table)
     for line in _lines(found):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _figures(part: Totals) -> list[str]:
+def _figures(part: Totals, rough: bool = False) -> list[str]:
+    """`rough`: a model in it was not tried, so that all but the numbers of cells is about right at best."""
     tokens = (part.input_tokens, part.output_tokens, part.training_tokens)
+    about = "≈ " if rough else ""
     return [
         str(part.cells),
         str(part.trainings or ""),
-        *(f"{n:,.0f}" if n else "" for n in tokens),
-        minutes(part.seconds) if part.untimed < part.cells else "?",
-        money(part.money),
+        *(f"{about}{n:,.0f}" if n else "" for n in tokens),
+        f"{about}{minutes(part.seconds)}" if part.untimed < part.cells else "?",
+        f"{about}{money(part.money)}" if part.money is not None else money(None),
     ]
 
 
@@ -103,9 +106,16 @@ def _lines(found: Estimate) -> list[str]:
     lines += [f"note: {note}" for note in found.notes]
     lines.append(
         f"estimated in {found.probing_seconds:.0f} s on {found.hardware}: prompts and training counted "
-        "exactly, answers and speeds from a few probes; nothing was kept"
+        f"{_basis(found)}; nothing was kept"
     )
     return lines
+
+
+def _basis(found: Estimate) -> str:
+    """What the figures rest on."""
+    if found.projected:
+        return f"from what is declared of {', '.join(found.projected)}, nothing of it tried"
+    return "exactly, answers and speeds from a few probes"
 
 
 def _hours(found: Estimate, seconds: float) -> float | None:

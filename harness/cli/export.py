@@ -51,7 +51,7 @@ def export(
     if out.exists() and any(out.iterdir()) and not force:
         raise UserError("is not empty", file=out, hint="take another folder, or --force")
     suite = single.as_suite(what, strategy, model, changes)
-    with single.single(suite, single.strategy_name(strategy)) as one:
+    with single.single(suite, single.strategy_name(strategy), declared=True) as one:
         entry = suite.models[one.spec.model or next(iter(suite.models))]
         on: Literal["cpu", "cuda"] = "cpu" if device == "cpu" else "cuda"
         target = ExportTarget(

@@ -123,6 +123,10 @@ def _dry_run(console: Console, chosen: Suite, options: runs.Options) -> int:
             highlight=False,
             soft_wrap=True,
         )
+    for name, described in tasks.items():
+        if described.description:
+            said = f"{name}: {described.description}"
+            console.print(said, markup=False, highlight=False, soft_wrap=True)
     for fit in fitting.of_models(chosen.models, (s.model for s in specs)):
         style = None if fit.fits else "bold red"
         console.print(f"memory: {fit.sentence()}", style=style, markup=False, highlight=False, soft_wrap=True)

@@ -22,8 +22,11 @@ from breakeven.harness.errors import UserError
 SHAPE = ("parameters", "active_parameters", "layers", "attention_width", "context")
 
 
-def read(name: str, folder: Path, *, dtype: str, device: str) -> ModelCard:
-    """Describe the causal language model in `folder`; `dtype` and `device` are where it will run."""
+def read(name: str, folder: Path, *, dtype: str, device: str, chat_template: str | None = None) -> ModelCard:
+    """Describe the causal language model in `folder`; `dtype` and `device` are where it will run.
+
+    A chat template that is not the folder's own is part of the digest: the same weights read other prompts.
+    """
     shape = _remembered(folder)
     return ModelCard(
         name=name,
@@ -36,8 +39,15 @@ def read(name: str, folder: Path, *, dtype: str, device: str) -> ModelCard:
         licence=models.licence(name, folder),
         dtype=dtype,
         device=device,
-        digest=models.digest(folder),
+        digest=_digest(folder, chat_template),
     )
+
+
+def _digest(folder: Path, chat_template: str | None) -> str:
+    weights = models.digest(folder)
+    if chat_template is None:
+        return weights
+    return hashlib.sha256(f"{weights}\0{chat_template}".encode()).hexdigest()
 
 
 def _remembered(folder: Path) -> Mapping[str, int | None]:

@@ -53,7 +53,7 @@ def unpacked(config: Any) -> int:
     return int(max(sizes, default=0) * BYTES["bfloat16"])
 
 
-def meta(config: Any) -> Any:
+def meta(config: Any, dtype: str = "float32") -> Any:
     """The model of a configuration without storage; None where it is no causal language model."""
     import torch
     from transformers import AutoModelForCausalLM
@@ -62,7 +62,9 @@ def meta(config: Any) -> Any:
 
     try:
         with quiet(), torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+            model = AutoModelForCausalLM.from_config(
+                config, trust_remote_code=False, dtype=getattr(torch, dtype)
+            )
     except ValueError:  # no causal language model: loading it will say so
         return None
     model.tie_weights()

@@ -26,7 +26,8 @@ TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<turn|>", 
 class Tokens:
     """A model's tokenizer, with what Breakeven needs to know of it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, chat_template: str | None = None) -> None:
+        """`chat_template` stands in for the tokenizer's own."""
         from transformers import AutoTokenizer
 
         from breakeven.harness._quiet import quiet
@@ -41,7 +42,12 @@ class Tokens:
                 raise UserError(
                     f"the tokenizer cannot be loaded: {said[0] if said else error!r}", file=folder
                 ) from error
-        self._generation_ends = _generation_ends(folder)
+        if chat_template is not None:
+            self.tokenizer.chat_template = chat_template
+        self._begin(_generation_ends(folder))
+
+    def _begin(self, generation_ends: tuple[int, ...] = ()) -> None:
+        self._generation_ends = generation_ends
         self._prompts: OrderedDict[tuple[str, bool], array[int]] = OrderedDict()
         self._kept = 0
         self._answers: dict[str, list[int]] = {}

@@ -103,17 +103,20 @@ def _load(folder: Path, dtype: str, device: str, load_in_4bit: bool, threads: in
     return model
 
 
-def _four_bit(device: str, dtype: Any) -> Any:
+def check_four_bit(device: str, field: str = "load_in_4bit") -> None:
+    """Raises UserError where weights cannot be kept in 4 bits."""
     from importlib.util import find_spec
 
-    if not device.startswith("cuda"):
-        raise UserError(
-            "load_in_4bit needs a CUDA device", field="load_in_4bit", hint="Leave it out on a CPU"
-        )
+    if not pick_device(device).startswith("cuda"):
+        raise UserError("load_in_4bit needs a CUDA device", field=field, hint="Leave it out on a CPU")
     if find_spec("bitsandbytes") is None:
         raise UserError(
-            "load_in_4bit needs the package bitsandbytes", field="load_in_4bit", hint="Install breakeven[gpu]"
+            "load_in_4bit needs the package bitsandbytes", field=field, hint="Install breakeven[gpu]"
         )
+
+
+def _four_bit(device: str, dtype: Any) -> Any:
+    check_four_bit(device)
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(

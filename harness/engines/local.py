@@ -15,7 +15,7 @@ from typing import Any
 
 from breakeven.harness import attention, hardware, models
 from breakeven.harness.contracts import Capabilities, Completion, Message, ModelCard, Request, Tunable, Usage
-from breakeven.harness.engines import _card, _choices, _decoding, _prefix, _weights
+from breakeven.harness.engines import _card, _choices, _decoding, _prefix, _templates, _weights
 from breakeven.harness.engines._prefix import Prefixes
 from breakeven.harness.engines._tokens import Tokens
 from breakeven.harness.errors import UserError
@@ -33,6 +33,7 @@ def local(
     load_in_4bit: bool = False,
     threads: int | None = None,
     share_prefixes: bool = True,
+    chat_template: str | None = None,
 ) -> LocalEngine:
     """An engine for a model on this machine.
 
@@ -44,6 +45,7 @@ def local(
         load_in_4bit: keep the base weights in 4 bits (CUDA only).
         threads: CPU threads; the physical cores unless told otherwise.
         share_prefixes: read what all prompts of a batch begin with once.
+        chat_template: for a model that brings none: "alpaca", "chatml", a file of Jinja, or the text itself.
 
     Raises:
         UserError: a setting is wrong. A model that is not there is told on first use.
@@ -58,6 +60,7 @@ def local(
         load_in_4bit=load_in_4bit,
         threads=threads or hardware.physical_cores(),
         share_prefixes=share_prefixes,
+        chat_template=_templates.chat_template(chat_template),
     )
 
 
@@ -74,6 +77,7 @@ class LocalEngine:
         load_in_4bit: bool,
         threads: int,
         share_prefixes: bool = True,
+        chat_template: str | None = None,
         adapter: Path | None = None,
         base: LocalEngine | None = None,
     ) -> None:
@@ -85,6 +89,7 @@ class LocalEngine:
             "load_in_4bit": load_in_4bit,
             "threads": threads,
             "share_prefixes": share_prefixes,
+            "chat_template": chat_template,
         }
         self._prefixes: dict[str, Prefixes] = {}
         self._base = base or self
@@ -103,6 +108,7 @@ class LocalEngine:
             self._folder,
             dtype="nf4" if self._settings["load_in_4bit"] else self._dtype,
             device=self._device,
+            chat_template=self._settings["chat_template"],
         )
 
     @cached_property
@@ -119,7 +125,7 @@ class LocalEngine:
 
     @cached_property
     def _tokens(self) -> Tokens:
-        return Tokens(self._folder)
+        return Tokens(self._folder, self._settings["chat_template"])
 
     @property
     def _shared(self) -> _weights.SharedModel:
@@ -164,7 +170,14 @@ class LocalEngine:
             context=self._context,
             device=self._base._device,
             card=self.describe(),
+            chat_template=self.chat_template,
         )
+
+    @property
+    def chat_template(self) -> str | None:
+        """The template that stands in for the model's own, as text; None: its own."""
+        found: str | None = self._settings["chat_template"]
+        return found
 
     def encode(self, messages: Sequence[Message], answer: str) -> tuple[list[int], list[int]]:
         """See `contracts.Tunable`; loads the tokenizer only."""

@@ -44,6 +44,7 @@ class Job:
         load_in_4bit: quantise the base weights (QLoRA); on a GPU only.
         packing: put several examples into one row, where the system can.
         extra: keys of the system's own configuration, laid over ours.
+        chat_template: Jinja text in place of the model's own template; None: its own.
     """
 
     model: str
@@ -60,6 +61,7 @@ class Job:
     load_in_4bit: bool = False
     packing: bool = False
     extra: Mapping[str, Json] = field(default_factory=dict)
+    chat_template: str | None = None
 
     def __post_init__(self) -> None:
         batch, micro = self.settings.batch_size, self.micro_batch
@@ -148,6 +150,16 @@ def refuse(job: Job, names: Sequence[str], system: str) -> None:
     for name in names:
         if getattr(job.settings, name) != getattr(default, name):
             raise UserError(f"{system} has no such setting", field=name, hint="leave it out")
+
+
+def refuse_chat_template(job: Job, system: str) -> None:
+    """Raises UserError where a template is set: the system would train on another prompt than is asked."""
+    if job.chat_template is not None:
+        raise UserError(
+            f"{system} takes the chat template from the model's folder, and one is set in its place",
+            field="chat_template",
+            hint="put the template into the folder, or use the trainer axolotl, trl or peft",
+        )
 
 
 def whole_epochs(job: Job, system: str) -> int:

@@ -13,6 +13,7 @@ from breakeven.baselines.trainers._systems._job import (
     conversation,
     overlaid,
     refuse,
+    refuse_chat_template,
     whole_epochs,
 )
 from breakeven.harness.contracts import TrainingPair
@@ -39,6 +40,7 @@ def files(job: Job) -> dict[str, str]:
             hyphens, rows that are not FOLDER/NAME.jsonl.
     """
     s = job.settings
+    refuse_chat_template(job, TITLE)
     refuse(job, ("use_dora", "use_rslora"), TITLE)
     if not job.output.replace("-", "").isalnum():
         raise UserError(

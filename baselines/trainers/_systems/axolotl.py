@@ -33,7 +33,7 @@ def files(job: Job) -> dict[str, str]:
     config: dict[str, Any] = {
         "base_model": job.model,
         "datasets": [_dataset(job.train)],
-        "chat_template": "tokenizer_default",
+        **_template(job),
         "dataset_prepared_path": "prepared",
         "output_dir": job.output,
         "adapter": "qlora" if job.load_in_4bit else "lora",
@@ -78,6 +78,12 @@ def files(job: Job) -> dict[str, str]:
 
 #: Triton kernels switch themselves on and then ask for a GPU.
 _WITHOUT_GPU = {"lora_mlp_kernel": False, "lora_qkv_kernel": False, "lora_o_kernel": False}
+
+
+def _template(job: Job) -> dict[str, Any]:
+    if job.chat_template is None:
+        return {"chat_template": "tokenizer_default"}
+    return {"chat_template": "jinja", "chat_template_jinja": job.chat_template}
 
 
 def _targets(job: Job) -> dict[str, Any]:

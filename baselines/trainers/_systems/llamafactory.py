@@ -7,7 +7,14 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-from breakeven.baselines.trainers._systems._job import Job, alternating, as_yaml, conversation, overlaid
+from breakeven.baselines.trainers._systems._job import (
+    Job,
+    alternating,
+    as_yaml,
+    conversation,
+    overlaid,
+    refuse_chat_template,
+)
 from breakeven.harness.contracts import TrainingPair
 
 TITLE = "LLaMA-Factory"
@@ -25,6 +32,7 @@ def rows(pairs: Sequence[TrainingPair]) -> list[dict[str, Any]]:
 
 def files(job: Job) -> dict[str, str]:
     """`llamafactory.yaml`, and the `dataset_info.json` that it looks its data up in."""
+    refuse_chat_template(job, TITLE)
     s = job.settings
     config: dict[str, Any] = {
         "model_name_or_path": job.model,

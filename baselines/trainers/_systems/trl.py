@@ -14,6 +14,7 @@ TITLE = "TRL"
 VERSION = "1.16.0"
 INSTALL = f"pip install 'trl[peft]=={VERSION}'"
 CONFIG = "trl.yaml"
+TEMPLATE = "chat_template.jinja"
 
 
 def rows(pairs: Sequence[TrainingPair]) -> list[dict[str, Any]]:
@@ -28,7 +29,7 @@ def rows(pairs: Sequence[TrainingPair]) -> list[dict[str, Any]]:
 
 
 def files(job: Job) -> dict[str, str]:
-    """`trl.yaml`: the keys of TRL's SFTConfig, ModelConfig and ScriptArguments.
+    """`trl.yaml`: the keys of TRL's SFTConfig, ModelConfig and ScriptArguments; a chat template beside it.
 
     Raises:
         UserError: when the rows do not lie in one folder as .jsonl files.
@@ -54,10 +55,13 @@ def files(job: Job) -> dict[str, str]:
         "use_dora": s.use_dora,
         "load_in_4bit": job.load_in_4bit,
     }
+    if job.chat_template is not None:
+        config["chat_template_path"] = TEMPLATE
     if valid is not None:
         config["dataset_test_split"] = valid.stem
     head = f"TRL {VERSION}: {' '.join(command(job))}"
-    return {CONFIG: as_yaml(overlaid(config, job.extra), head)}
+    made = {CONFIG: as_yaml(overlaid(config, job.extra), head)}
+    return made if job.chat_template is None else {**made, TEMPLATE: job.chat_template}
 
 
 def arguments(job: Job) -> dict[str, Any]:

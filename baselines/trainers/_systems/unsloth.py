@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from breakeven.baselines.trainers._systems._job import Job, overlaid, refuse
+from breakeven.baselines.trainers._systems._job import Job, overlaid, refuse, refuse_chat_template
 from breakeven.baselines.trainers._systems.trl import rows as rows_of_trl
 from breakeven.harness.contracts import TrainingPair
 from breakeven.harness.errors import UserError
@@ -33,6 +33,7 @@ def files(job: Job) -> dict[str, str]:
     Raises:
         UserError: on a CPU, and for DoRA.
     """
+    refuse_chat_template(job, TITLE)
     refuse(job, ("use_dora",), TITLE)
     if not job.on_gpu:
         raise UserError("Unsloth needs a GPU: it refuses to be imported without one", field="device")
