@@ -29,6 +29,8 @@ PACKAGES = (
     "tokenizers",
     "numpy",
     "scikit-learn",
+    "trl",
+    "openai",
 )
 
 

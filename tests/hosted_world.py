@@ -55,7 +55,8 @@ def hosted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "prices.yaml").write_text(PRICES)
     for trainer in (openai.OpenAITrainer, azure.AzureTrainer):
-        monkeypatch.setattr(trainer, "sleep", staticmethod(nap))
+        # The class's attribute would do nothing: a dataclass has taken its default into `__init__`.
+        monkeypatch.setattr(trainer.__init__, "__defaults__", (nap,))
     monkeypatch.setattr(deployments, "pause", nap)
     return tmp_path
 

@@ -14,6 +14,9 @@ from breakeven.harness import hardware, models, registry
 from breakeven.harness.contracts import Checked, Usability
 from breakeven.harness.errors import BreakevenError
 
+#: Packages that some strategies, engines and trainers need and that need not be there.
+OPTIONAL = ("trl", "openai", "bitsandbytes")
+
 
 def doctor() -> None:
     """Print the machine, the models that are here, and every trainer with whether it is usable."""
@@ -64,8 +67,8 @@ def _usability(provider: registry.Provider) -> Usability:
 
 def _machine() -> Iterator[tuple[str, str]]:
     versions = hardware.versions()
-    yield "software", ", ".join(f"{name} {versions[name]}" for name in versions)
-    extras = [name for name in ("trl", "openai", "bitsandbytes") if _installed(name)]
+    yield "software", ", ".join(f"{name} {versions[name]}" for name in versions if name not in OPTIONAL)
+    extras = [name for name in OPTIONAL if _installed(name)]
     yield "optional", ", ".join(f"{name} {_installed(name)}" for name in extras) or "none installed"
     about = hardware.describe()
     yield "processor", f"{about['cpu']}, {about['physical_cores']} cores to use"
