@@ -51,11 +51,7 @@ def setfit(
 ) -> SetFit:
     """A fine-tuned encoder and a linear classifier over its vectors.
 
-    The defaults are no result of a search. `lr` 1e-4 with `batch_size` 16 was tried once on training rows
-    alone (one seed, judged on 200 other training rows, the rate constant after its rise). With `C` 10, from
-    112 rows of support_intents accuracy rose from 0.370 to 0.435 in 4 epochs; from 160 of Banking77 (20
-    intents) from 0.890 to 0.905 in 2, where the untuned encoder has 0.900 with `C` 100: within chance. Of
-    `C` 1, 10 and 100, 10 was the best after tuning or within 0.005 of it.
+    The defaults are no result of a search; docs/tasks-and-suites.md has what they came to.
 
     Args:
         epochs: passes over the training examples; a fraction is allowed.
