@@ -117,7 +117,15 @@ def _check_task(name: str, task: Task) -> None:
 
 
 def make_strategy(name: str, factory: str, settings: Mapping[str, Any]) -> Strategy:
-    made = called(f"strategies.{name}", registry.find("strategies", factory), **settings)
+    """Raises UserError whose field says which strategy it is about."""
+    where = f"strategies.{name}"
+    try:
+        made = called(where, registry.find("strategies", factory), **settings)
+    except UserError as error:
+        if error.file is not None or (error.field or "").startswith(where):
+            raise
+        field = f"{where}.{error.field}" if error.field else where
+        raise UserError(error.what, line=error.line, field=field, hint=error.hint) from error
     if not hasattr(made, "fit") or not hasattr(made, "varies_with"):
         raise UserError(
             f"'{factory}' is no strategy: it lacks fit or varies_with", field=f"strategies.{name}"

@@ -7,7 +7,8 @@ that what is frozen into a run needs nothing else and is accepted again by `brea
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -211,6 +212,23 @@ def load(path: Path, changes: Sequence[str] = ()) -> Suite:
             _apply(data, change)
         suite = validated(Suite, data, None)
     return _resolved(suite, source)
+
+
+@contextmanager
+def placed(path: Path | None) -> Iterator[None]:
+    """Within, an error about a key of this suite's is told with the file and line it stands in.
+
+    Args:
+        path: the suite's file; None: errors are told as they are.
+    """
+    try:
+        yield
+    except UserError as error:
+        parts = (error.field or "").split(".")
+        if path is None or error.file is not None or parts[0] not in Suite.model_fields:
+            raise
+        line = YamlFile(path).line(parts)
+        raise UserError(error.what, file=path, line=line, field=error.field, hint=error.hint) from error
 
 
 def made(data: Mapping[str, Any], base: Path, changes: Sequence[str] = ()) -> Suite:

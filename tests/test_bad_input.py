@@ -124,6 +124,15 @@ def test_a_setting_that_a_strategy_does_not_have(folder: Path, refused: Callable
     assert "kk" in refused()
 
 
+@pytest.mark.parametrize("command", ["run", "estimate"])
+def test_a_setting_that_a_lever_does_not_have(command: str, folder: Path, refused: Callable) -> None:
+    change(folder / "s.yaml", "majority: {}", "tuned:\n    strategy: levers\n    weights: {rnk: 8}")
+    said = refused(command, "s.yaml")
+    assert said.startswith("breakeven: ")
+    assert "s.yaml:7, field 'strategies.tuned.weights.rnk': unknown setting of the trainer 'peft'" in said
+    assert "Did you mean 'rank'?" in said
+
+
 def test_a_broken_csv_row(folder: Path, refused: Callable) -> None:
     change(
         folder / "rows.csv", "message number 3 about coffee,coffee", "message, number 3, about coffee,coffee"

@@ -37,19 +37,21 @@ def estimate(
         raise UserError("no such file", file=prices, field="--prices")
     runs.offline_by_default()
     logging.getLogger("transformers").setLevel(logging.ERROR)
-    chosen = suite.load(suite.find(suite_name), changes)
+    path = suite.find(suite_name)
+    chosen = suite.load(path, changes)
     began = psutil.Process().create_time()
     display = progress.PlainDisplay(Console(stderr=True))
-    found = made(
-        chosen,
-        only=only,
-        limit=limit,
-        prices=prices,
-        seconds=seconds,
-        ask_hosted=ask_hosted,
-        began=began,
-        display=display,
-    )
+    with suite.placed(path):
+        found = made(
+            chosen,
+            only=only,
+            limit=limit,
+            prices=prices,
+            seconds=seconds,
+            ask_hosted=ask_hosted,
+            began=began,
+            display=display,
+        )
     show(Console(), found)
     if save is not None:
         found.save(save)

@@ -64,11 +64,27 @@ def run(
             signal.signal(polite, signal.default_int_handler)
     gate = _gate.Gate(preflight, yes, _gate.terminal())
     options = runs.Options(tuple(only), limit, keep_prompts, prices, gate=gate)
-    if resume is not None:
-        folder = resume
-        chosen = None
+    path = suite.find(suite_name) if resume is None else None
+    with suite.placed(path):
+        return _run(console, path, resume, name, out, changes, dry_run, options, estimate)
+
+
+def _run(
+    console: Console,
+    path: Path | None,
+    resume: Path | None,
+    name: str | None,
+    out: Path,
+    changes: Sequence[str],
+    dry_run: bool,
+    options: runs.Options,
+    estimate: Path | None,
+) -> int:
+    if path is None:
+        assert resume is not None
+        folder, chosen = resume, None
     else:
-        chosen = suite.load(suite.find(suite_name), changes)
+        chosen = suite.load(path, changes)
         if estimate is not None:
             from breakeven.harness import predicted
 
