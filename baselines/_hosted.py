@@ -108,7 +108,6 @@ def foresee(
     prompts = sum(engine.count_tokens(Request(p.id, p.messages)) for p in pairs)
     tokens = round((prompts + sum(answers)) * trainer.expected_epochs(len(pairs)))
     price = endpoint.training_price()
-    hosting, patience = getattr(trainer, "hosting", ("", 0.0))
     return TrainingOutlook(
         key,
         tokens,
@@ -118,8 +117,8 @@ def foresee(
         money=endpoint.training_money(tokens),
         unpriced=(*([f"training of {endpoint.price_as}"] if price is None else []), *trainer.uncounted),
         served_as=trainer.tuned_price(endpoint),
-        hosting=hosting,
-        hosting_patience=patience,
+        hosting=trainer.hour,
+        hosting_patience=getattr(trainer, "patience", 0.0),
     )
 
 

@@ -138,8 +138,8 @@ class HostedTrainer(Protocol):
     uploaded and the job it has created, even where it was killed before it could note their ids. It may have
     `refuses_text`, as a `Trainer` may.
 
-    Where what comes out must be deployed to be asked, `hosting` says so: (the price book's name of the hour,
-    seconds until it serves at most).
+    Where what comes out must be deployed to be asked, it may have `patience`: the seconds until it serves, at
+    most.
     """
 
     @property

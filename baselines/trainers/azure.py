@@ -96,9 +96,9 @@ class AzureTrainer:
         return self.given.deployment.plan("", "").hour
 
     @property
-    def hosting(self) -> tuple[str, float]:
+    def patience(self) -> float:
         """See `breakeven.harness.hosted.HostedTrainer`."""
-        return self.hour, self.given.deployment.patience
+        return self.given.deployment.patience
 
     def tune(
         self,
