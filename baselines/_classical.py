@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from breakeven.baselines._prompt import answer, query_text
 from breakeven.baselines._retrieval import embedder_of, example_index
-from breakeven.harness.contracts import Brief, Example, Input, Preview, Request, Services, take
+from breakeven.harness.contracts import Brief, Example, Input, Request, Services, take
 from breakeven.harness.errors import NotApplicable
+from breakeven.harness.previews import Preview
 
 if TYPE_CHECKING:
     import numpy as np

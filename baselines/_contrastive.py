@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 from breakeven.baselines.trainers._settings import learning_rate
 from breakeven.harness import flops, hardware
-from breakeven.harness.contracts import Steps, TrainingOutlook, TrainingSample, TunableEmbedder
+from breakeven.harness.contracts import TunableEmbedder
+from breakeven.harness.previews import Steps, TrainingOutlook, TrainingSample
 
 if TYPE_CHECKING:
     import torch
@@ -210,7 +211,7 @@ def fine_tune(
     """Change the weights of `model`, a sentence-transformers model of the caller's own.
 
     Returns:
-        What it did, under the names of `contracts.TrainingResult`, with `flops`. Deterministic on one
+        What it did, under the names of `training.TrainingResult`, with `flops`. Deterministic on one
         machine with one number of threads; computed in float32.
     """
     loop, losses = Loop(model, plan, recipe), []

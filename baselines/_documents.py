@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 from breakeven.baselines._chunks import cut
 from breakeven.baselines._prompt import titled
-from breakeven.harness.contracts import Document, EngineSession, Request, TrainingPair
+from breakeven.harness.contracts import Document, EngineSession, Request
 from breakeven.harness.errors import NotApplicable, UserError
+from breakeven.harness.training import TrainingPair
 
 #: Tokens that stand around a text, and that its sentences take more together than each alone.
 SLACK = 16

@@ -17,8 +17,9 @@ from breakeven.baselines._tuning import default_lr, pairs_digest
 from breakeven.baselines.trainers._outside import Own
 from breakeven.baselines.trainers._settings import Settings
 from breakeven.baselines.trainers._systems import Job, Prepared, System, jsonl, require_chats, system
-from breakeven.harness.contracts import EngineSession, Export, ExportTarget, Json, Request, TrainingPair
+from breakeven.harness.contracts import EngineSession, Json, Request
 from breakeven.harness.errors import UserError
+from breakeven.harness.training import Export, ExportTarget, TrainingPair
 
 RECORD = "breakeven-export.json"
 TRAIN, VALIDATION = "data/train.jsonl", "data/validation.jsonl"

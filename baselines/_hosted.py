@@ -15,21 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from breakeven.baselines._tuning import pairs_digest
-from breakeven.harness.contracts import (
-    EngineSession,
-    Json,
-    ModelCard,
-    Request,
-    Services,
-    TrainingOutlook,
-    TrainingPair,
-)
+from breakeven.harness.contracts import EngineSession, Json, ModelCard, Request, Services
 from breakeven.harness.errors import DiskError, NotApplicable, UserError
 from breakeven.harness.hosted import Endpoint, HostedModel, HostedTrainer, HostedTraining
 from breakeven.harness.ledger import Ledger
+from breakeven.harness.previews import TrainingOutlook
 from breakeven.harness.prices import batch_name
 from breakeven.harness.registry import source_hash
 from breakeven.harness.store import digest, write_text
+from breakeven.harness.training import TrainingPair
 
 
 def endpoint_of(engine: EngineSession, trainer: str) -> Endpoint:

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from breakeven.baselines._tuning import pairs_digest
-from breakeven.harness.contracts import Json, ModelCard, TrainingPair
+from breakeven.harness.contracts import Json, ModelCard
 from breakeven.harness.errors import NotApplicable, UserError
 from breakeven.harness.ledger import Ledger
+from breakeven.harness.training import TrainingPair
 
 RECORD = "breakeven-import.json"
 STATED = "stated by the user"

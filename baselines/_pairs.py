@@ -15,17 +15,9 @@ from breakeven.baselines._composer import Composer
 from breakeven.baselines._documents import document_pairs
 from breakeven.baselines._prompt import Fitted
 from breakeven.baselines._settings import WeightSettings
-from breakeven.harness.contracts import (
-    Brief,
-    EngineSession,
-    Example,
-    Json,
-    Otherwise,
-    Request,
-    Services,
-    TrainingPair,
-)
+from breakeven.harness.contracts import Brief, EngineSession, Example, Json, Request, Services
 from breakeven.harness.errors import NotApplicable, UserError
+from breakeven.harness.training import Otherwise, TrainingPair
 
 
 def check_material(trainer: Any, settings: WeightSettings) -> None:

@@ -20,20 +20,12 @@ from breakeven.baselines._settings import SearchSettings, WeightSettings
 from breakeven.baselines._weights import Adapter, make_trainer, tune
 from breakeven.baselines.trainers._divergence import Diverged
 from breakeven.baselines.trainers.imported import Imported
-from breakeven.harness.contracts import (
-    Brief,
-    EngineSession,
-    Example,
-    Prediction,
-    Services,
-    TrainingOutlook,
-    TrainingPair,
-    TrainingResult,
-    take,
-)
+from breakeven.harness.contracts import Brief, EngineSession, Example, Prediction, Services, take
 from breakeven.harness.errors import NotApplicable, Pending, UserError
 from breakeven.harness.hosted import HostedModel
+from breakeven.harness.previews import TrainingOutlook
 from breakeven.harness.store import digest, read_json, write_json
+from breakeven.harness.training import TrainingPair, TrainingResult
 from breakeven.harness.trials import Search, Trial, said
 
 FIELD = "weights.search"

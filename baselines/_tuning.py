@@ -12,7 +12,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
-from breakeven.harness.contracts import Json, ModelCard, TrainingPair
+from breakeven.harness.contracts import Json, ModelCard
+from breakeven.harness.training import TrainingPair
 
 #: Packages whose version may change the weights that come out of training.
 WEIGHT_MAKERS = ("breakeven", "torch", "transformers", "peft")

@@ -19,23 +19,14 @@ from breakeven.baselines._imported import ImportedTraining
 from breakeven.baselines._settings import WeightSettings
 from breakeven.baselines._tuning import adapter_spec
 from breakeven.baselines.trainers.imported import Imported
-from breakeven.harness.contracts import (
-    EngineSession,
-    Json,
-    ModelCard,
-    PreviewedTrainer,
-    Request,
-    Services,
-    Trainer,
-    TrainingOutlook,
-    TrainingPair,
-    TrainingResult,
-)
+from breakeven.harness.contracts import EngineSession, Json, ModelCard, Request, Services
 from breakeven.harness.errors import NotApplicable, UserError
 from breakeven.harness.hosted import HostedModel, HostedTrainer, HostedTraining
 from breakeven.harness.ledger import Ledger
+from breakeven.harness.previews import PreviewedTrainer, TrainingOutlook
 from breakeven.harness.registry import find, source_hash
 from breakeven.harness.store import digest, write_text
+from breakeven.harness.training import Trainer, TrainingPair, TrainingResult
 
 
 @dataclass(frozen=True, slots=True)

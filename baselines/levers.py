@@ -28,18 +28,12 @@ from breakeven.harness.contracts import (
     Completion,
     EngineSession,
     Example,
-    Export,
-    ExportTarget,
     Input,
     Json,
     ModelCard,
     Prediction,
-    Preview,
     Request,
     Services,
-    TrainingOutlook,
-    TrainingPair,
-    TrainingResult,
     VariesWith,
     take,
 )
@@ -47,7 +41,9 @@ from breakeven.harness.deployments import serving
 from breakeven.harness.errors import NotApplicable, UserError
 from breakeven.harness.hosted import HostedModel, HostedTraining
 from breakeven.harness.ledger import Phase
+from breakeven.harness.previews import Preview, TrainingOutlook
 from breakeven.harness.store import digest
+from breakeven.harness.training import Export, ExportTarget, TrainingPair, TrainingResult
 from breakeven.harness.trials import NOTE, Search
 from breakeven.harness.yamlfile import validated
 
@@ -133,7 +129,7 @@ class Levers:
         return LeversPredictor(composer, services, engine, adapter, report)
 
     def check_trainable(self, brief: Brief, services: Services) -> None:
-        """See `contracts.Exportable`."""
+        """See `training.Exportable`."""
         engine = self._engine(brief, services)
         if self.settings.weights is not None:
             require_trainable(engine, self.settings.weights)
@@ -152,7 +148,7 @@ class Levers:
     def training_pairs(
         self, brief: Brief, train: Sequence[Example], validation: Sequence[Example], services: Services
     ) -> tuple[list[TrainingPair], list[TrainingPair]]:
-        """See `contracts.Exportable`."""
+        """See `training.Exportable`."""
         if (weights := self.settings.weights) is None:
             raise NotApplicable("no weights are tuned: there is nothing to train on")
         engine = self._engine(brief, services)
@@ -169,7 +165,7 @@ class Levers:
         services: Services,
         inputs: Sequence[Input],
     ) -> list[Request]:
-        """See `contracts.Exportable`."""
+        """See `training.Exportable`."""
         engine = self._engine(brief, services)
         composer = Composer.fit(brief, self.settings, train, validation, services)
         return LeversPredictor(composer, services, engine, None, FitReport()).requests(inputs)[0]
@@ -182,7 +178,7 @@ class Levers:
         services: Services,
         target: ExportTarget,
     ) -> Export:
-        """See `contracts.Exportable`."""
+        """See `training.Exportable`."""
         from breakeven.baselines._export import export
 
         pairs, checks = self.training_pairs(brief, train, validation, services)
@@ -207,7 +203,7 @@ class Levers:
         services: Services,
         sample: int,
     ) -> Preview:
-        """See `contracts.Previewed`. Renders and counts; only the embedding model is asked."""
+        """See `previews.Previewed`. Renders and counts; only the embedding model is asked."""
         engine = self._engine(brief, services)
         if (weights := self.settings.weights) is not None:
             require_trainable(engine, weights)

@@ -14,8 +14,9 @@ from breakeven.baselines import _classical
 from breakeven.baselines._retrieval import example_index, language_remarks
 from breakeven.baselines._vectors import VectorIndex
 from breakeven.harness import hardware
-from breakeven.harness.contracts import Brief, Example, Input, Prediction, Preview, Services, VariesWith
+from breakeven.harness.contracts import Brief, Example, Input, Prediction, Services, VariesWith
 from breakeven.harness.errors import UserError
+from breakeven.harness.previews import Preview
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,7 +86,7 @@ class LogisticRegression:
         services: Services,
         sample: int,
     ) -> Preview:
-        """See `contracts.Previewed`; the solver's seconds are left out."""
+        """See `previews.Previewed`; the solver's seconds are left out."""
         return _classical.preview(brief, train, services, sample)
 
     def load(self, folder: Path, brief: Brief, services: Services) -> LinearPredictor:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from breakeven.baselines import _classical
-from breakeven.harness.contracts import Brief, Example, Input, Prediction, Preview, Services, VariesWith
+from breakeven.harness.contracts import Brief, Example, Input, Prediction, Services, VariesWith
+from breakeven.harness.previews import Preview
 
 
 def majority() -> Majority:
@@ -38,7 +39,7 @@ class Majority:
         services: Services,
         sample: int,
     ) -> Preview:
-        """See `contracts.Previewed`: it asks nobody."""
+        """See `previews.Previewed`: it asks nobody."""
         _classical.labels(brief, train)
         return Preview(lambda inputs: ())
 

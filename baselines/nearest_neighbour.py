@@ -13,8 +13,9 @@ from pathlib import Path
 from breakeven.baselines import _classical
 from breakeven.baselines._retrieval import example_index, language_remarks, reference, resolved
 from breakeven.baselines._vectors import VectorIndex
-from breakeven.harness.contracts import Brief, Example, Input, Prediction, Preview, Services, VariesWith
+from breakeven.harness.contracts import Brief, Example, Input, Prediction, Services, VariesWith
 from breakeven.harness.errors import UserError
+from breakeven.harness.previews import Preview
 
 
 def nearest_neighbour(k: int = 1) -> NearestNeighbour:
@@ -46,7 +47,7 @@ class NearestNeighbour:
         services: Services,
         sample: int,
     ) -> Preview:
-        """See `contracts.Previewed`."""
+        """See `previews.Previewed`."""
         return _classical.preview(brief, train, services, sample)
 
     def load(self, folder: Path, brief: Brief, services: Services) -> NeighbourPredictor:

@@ -28,13 +28,13 @@ from breakeven.harness.contracts import (
     Input,
     Json,
     Prediction,
-    Preview,
     Services,
     TunableEmbedder,
     VariesWith,
 )
 from breakeven.harness.errors import NotApplicable, UserError
 from breakeven.harness.ledger import Ledger
+from breakeven.harness.previews import Preview
 from breakeven.harness.store import digest, write_text
 
 #: Iterations of the classifier's solver (L-BFGS) at most.
@@ -107,7 +107,7 @@ class SetFit:
         services: Services,
         sample: int,
     ) -> Preview:
-        """See `contracts.Previewed`; the solver's seconds are left out."""
+        """See `previews.Previewed`; the solver's seconds are left out."""
         from breakeven.baselines._contrastive import Plan, outlook
 
         labels, texts = _classical.labels(brief, train), _classical.texts(brief, train)
@@ -175,7 +175,7 @@ class SetFitPredictor:
 
     @property
     def training(self) -> Mapping[str, Any]:
-        """What fine-tuning the encoder did, under the names of `contracts.TrainingResult`."""
+        """What fine-tuning the encoder did, under the names of `training.TrainingResult`."""
         found: dict[str, Any] = json.loads((self.encoder / "training.json").read_text(encoding="utf-8"))
         return found
 

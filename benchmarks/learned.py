@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from breakeven.harness import plan, single, store, suite
-from breakeven.harness.contracts import TrainingPair
+from breakeven.harness.training import TrainingPair
 
 
 def adapters(run: Path) -> Iterator[tuple[str, Path]]:

@@ -32,9 +32,10 @@ from breakeven.baselines.trainers._model import Forward, adapted, costs_of  # no
 from breakeven.baselines.trainers._outlook import _adapter_size  # noqa: E402
 from breakeven.baselines.trainers._settings import Settings  # noqa: E402
 from breakeven.harness import models  # noqa: E402
-from breakeven.harness.contracts import ModelCard, Tunable  # noqa: E402
+from breakeven.harness.contracts import ModelCard  # noqa: E402
 from breakeven.harness.engines import _memory, _weights  # noqa: E402
 from breakeven.harness.engines._cache import growing_cache  # noqa: E402
+from breakeven.harness.training import Tunable  # noqa: E402
 
 #: Share by which what is foretold may miss what was counted.
 WANTED = 0.15

@@ -16,17 +16,10 @@ from typing import Any
 from breakeven.harness import _probes, costs, hardware, store
 from breakeven.harness._foresee import Foreseen, Kind
 from breakeven.harness._probes import Answers, Batch, Speeds, TrainingSpeeds
-from breakeven.harness.contracts import (
-    Completion,
-    Engine,
-    ModelCard,
-    Request,
-    TrainingOutlook,
-    TrainingSample,
-    Usage,
-)
+from breakeven.harness.contracts import Completion, Engine, ModelCard, Request, Usage
 from breakeven.harness.errors import OutOfMemory, UserError
 from breakeven.harness.estimate import CellEstimate, Seconds, Trained
+from breakeven.harness.previews import TrainingOutlook, TrainingSample
 from breakeven.harness.prices import TokenPrice
 from breakeven.harness.suite import Suite
 

@@ -8,21 +8,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from breakeven.harness import plan, store
-from breakeven.harness.contracts import (
-    Embedder,
-    Engine,
-    Input,
-    Previewed,
-    Request,
-    Services,
-    Task,
-    TrainingOutlook,
-    take,
-)
+from breakeven.harness.contracts import Embedder, Engine, Input, Request, Services, Task, take
 from breakeven.harness.energy import EnergyMeter
 from breakeven.harness.errors import NotApplicable, UserError
 from breakeven.harness.ledger import Ledger
 from breakeven.harness.plan import CellSpec
+from breakeven.harness.previews import Previewed, TrainingOutlook
 from breakeven.harness.session import Journal, Session
 from breakeven.harness.suite import Suite
 

@@ -15,8 +15,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from breakeven.harness.contracts import Completion, Engine, Request, Steps, TrainingSample
+from breakeven.harness.contracts import Completion, Engine, Request
 from breakeven.harness.engines._decoding import KEEP
+from breakeven.harness.previews import Steps, TrainingSample
 
 #: Tokens written to learn what a pass takes: enough for one to be long beside the clock.
 WRITTEN = 12

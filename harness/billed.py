@@ -13,8 +13,9 @@ from typing import Any
 
 from breakeven.harness import _foresee, costs, plan
 from breakeven.harness._foresee import Foreseen, World
-from breakeven.harness.contracts import Engine, TrainingOutlook, Usage
+from breakeven.harness.contracts import Engine, Usage
 from breakeven.harness.plan import CellSpec
+from breakeven.harness.previews import TrainingOutlook
 from breakeven.harness.prices import PriceBook
 from breakeven.harness.suite import BEST_ON_VALIDATION
 

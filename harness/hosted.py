@@ -17,10 +17,11 @@ from typing import Any, Protocol, runtime_checkable
 import httpx
 
 from breakeven.harness import store
-from breakeven.harness.contracts import Json, TrainingPair
+from breakeven.harness.contracts import Json
 from breakeven.harness.errors import UserError
 from breakeven.harness.prices import MILLION, Price, PriceBook
 from breakeven.harness.spending import SpendGuard
+from breakeven.harness.training import TrainingPair
 
 FILE = "hosted.json"
 

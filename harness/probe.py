@@ -17,10 +17,12 @@ from typing import Any, Self
 
 from breakeven.harness import _probes, hardware, store
 from breakeven.harness._probes import Batch, Speeds, TrainingSpeeds
-from breakeven.harness.contracts import Engine, PreviewedTrainer, Request, TrainingPair
+from breakeven.harness.contracts import Engine, Request
 from breakeven.harness.errors import NotApplicable, UserError
 from breakeven.harness.ledger import UNKNOWN, Amount, Ledger, Phase
+from breakeven.harness.previews import PreviewedTrainer
 from breakeven.harness.results import CellResult, Results
+from breakeven.harness.training import TrainingPair
 
 #: Requests at once that writing is measured at.
 CONCURRENCY = (1, 8)
@@ -112,7 +114,7 @@ def measure(
     """Measure a local model's speeds on this machine.
 
     Args:
-        trainer: what trains it (`contracts.PreviewedTrainer`); None leaves training out.
+        trainer: what trains it (`previews.PreviewedTrainer`); None leaves training out.
         seconds: how long training is tried at most, beyond its first step.
 
     Raises:

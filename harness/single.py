@@ -16,12 +16,13 @@ from breakeven.harness import plan, progress, registry
 from breakeven.harness import run as runs
 from breakeven.harness import suite as suites
 from breakeven.harness._foresee import World
-from breakeven.harness.contracts import Exportable, Services, Task
+from breakeven.harness.contracts import Services, Task
 from breakeven.harness.errors import UserError
 from breakeven.harness.ledger import Ledger
 from breakeven.harness.models import DEFAULT_MODEL
 from breakeven.harness.plan import CellSpec
 from breakeven.harness.suite import Suite
+from breakeven.harness.training import Exportable
 from breakeven.harness.yamlfile import YamlFile
 
 

@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from breakeven.harness.contracts import Completion, Request, TrainingPair, Usage
+from breakeven.harness.contracts import Completion, Request, Usage
+from breakeven.harness.training import TrainingPair
 
 KEY = "sk-test-8c1d2e3f4a5b"
 

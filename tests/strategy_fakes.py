@@ -19,12 +19,11 @@ from breakeven.harness.contracts import (
     ModelCard,
     Request,
     Services,
-    TrainingPair,
-    TrainingResult,
     Usage,
 )
 from breakeven.harness.ledger import Ledger
 from breakeven.harness.store import ArtifactStore
+from breakeven.harness.training import TrainingPair, TrainingResult
 
 CAN_ALL = Capabilities(logprobs=True, adapters=True, train=True)
 CARD = ModelCard("tiny", "fake", active_parameters=100, layers=2, attention_width=8, context=2000, digest="d")

@@ -458,8 +458,8 @@ def test_the_trl_suite_runs_end_to_end_on_a_small_base_model(
 
 def test_serving_and_training_read_the_same_prompt_where_a_template_is_set(base: Path) -> None:
     from breakeven.baselines.trainers._outside import _require_same_text
-    from breakeven.harness.contracts import TrainingPair
     from breakeven.harness.engines.local import local
+    from breakeven.harness.training import TrainingPair
 
     engine = local(str(base), dtype="float32", device="cpu", chat_template="alpaca")
     told = ({"role": "system", "content": "Below."}, {"role": "user", "content": "Add."})

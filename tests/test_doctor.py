@@ -10,9 +10,9 @@ import pytest
 
 from breakeven.baselines.trainers import _hosted_here
 from breakeven.harness.cli import doctor
-from breakeven.harness.contracts import Usability
 from breakeven.harness.errors import UserError
 from breakeven.harness.registry import Provider, providers
+from breakeven.harness.training import Usability
 
 
 class Loads(Provider):

@@ -21,18 +21,11 @@ from breakeven.harness import _forecast, _foresee, progress, results
 from breakeven.harness import run as runs
 from breakeven.harness import suite as suites
 from breakeven.harness._savings import savings
-from breakeven.harness.contracts import (
-    Completion,
-    Document,
-    Input,
-    PreviewedTrainer,
-    Request,
-    TrainingOutlook,
-    Usage,
-)
+from breakeven.harness.contracts import Completion, Document, Input, Request, Usage
 from breakeven.harness.errors import NotApplicable, OutOfMemory, UserError
 from breakeven.harness.estimate import CellEstimate, Estimate, Seconds, estimate
 from breakeven.harness.predicted import predicted_against_actual
+from breakeven.harness.previews import PreviewedTrainer, TrainingOutlook
 
 
 @pytest.fixture(scope="module")

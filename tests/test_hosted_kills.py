@@ -26,7 +26,7 @@ from breakeven.baselines.trainers import _jobs, _sending
 from breakeven.baselines.trainers._job_settings import JobSettings
 from breakeven.baselines.trainers._protocol import rows
 from breakeven.harness import deployments, store
-from breakeven.harness.contracts import Services, TrainingPair
+from breakeven.harness.contracts import Services
 from breakeven.harness.deployments import Deployment, Plan, Record
 from breakeven.harness.engines.openai import openai
 from breakeven.harness.errors import NotApplicable, Pending, SpendingLimitReached, UserError
@@ -35,6 +35,7 @@ from breakeven.harness.ledger import Ledger
 from breakeven.harness.prices import PriceBook
 from breakeven.harness.session import Journal, Session
 from breakeven.harness.spending import SpendGuard
+from breakeven.harness.training import TrainingPair
 
 
 class Killed(BaseException):

@@ -18,11 +18,12 @@ from breakeven.baselines.trainers._layout import is_one_row
 from breakeven.baselines.trainers._model import Forward, adapted, costs_of
 from breakeven.baselines.trainers._settings import Settings
 from breakeven.harness import models
-from breakeven.harness.contracts import ModelCard, Tunable
+from breakeven.harness.contracts import ModelCard
 from breakeven.harness.engines import _memory, _weights
 from breakeven.harness.engines._cache import growing_cache
 from breakeven.harness.engines.local import local
 from breakeven.harness.errors import UserError
+from breakeven.harness.training import Tunable
 
 #: What the issue allows between foretold and counted.
 ALLOWED = 0.15

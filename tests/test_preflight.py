@@ -14,7 +14,7 @@ from tiny_suite import letters, tiny_model, write_suite
 from breakeven.harness import single
 from breakeven.harness.cli.preflight import Looked, examine, providers_rules, show
 from breakeven.harness.cli.validate import Finding
-from breakeven.harness.contracts import TrainingPair
+from breakeven.harness.training import TrainingPair
 
 
 @pytest.fixture(scope="module")

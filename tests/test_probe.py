@@ -18,11 +18,11 @@ from breakeven.baselines.trainers.peft import peft
 from breakeven.harness import probe as probes
 from breakeven.harness import results
 from breakeven.harness._probes import Batch, Speeds, TrainingSpeeds, nonnegative
-from breakeven.harness.contracts import Steps, TrainingSample
 from breakeven.harness.engines._decoding import KEEP
 from breakeven.harness.engines.local import local
 from breakeven.harness.errors import UserError
 from breakeven.harness.ledger import Ledger
+from breakeven.harness.previews import Steps, TrainingSample
 from breakeven.harness.probe import Probe, scale, scale_one_off
 
 # --- the model of time -----------------------------------------------------------------------

@@ -18,9 +18,10 @@ from breakeven.baselines import _weights
 from breakeven.baselines.levers import levers
 from breakeven.harness import results, single
 from breakeven.harness.cli import preflight
-from breakeven.harness.contracts import Document, Example, TrainingPair
+from breakeven.harness.contracts import Document, Example
 from breakeven.harness.errors import NotApplicable, UserError
 from breakeven.harness.single import Single
+from breakeven.harness.training import TrainingPair
 
 #: Nine documents; the first sentence of each is in its first passage, the second in another.
 THINGS = ("tomato", "sky", "rose", "sea", "blood", "sapphire", "engine", "violet", "cherry")

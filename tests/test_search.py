@@ -22,7 +22,7 @@ from breakeven.baselines.trainers._divergence import Diverged
 from breakeven.harness import progress, results, store, trials
 from breakeven.harness import run as runs
 from breakeven.harness import suite as suites
-from breakeven.harness.contracts import Completion, ExportTarget, Input, Prediction, Request, TrainingResult
+from breakeven.harness.contracts import Completion, Input, Prediction, Request
 from breakeven.harness.errors import NotApplicable, Pending, UserError
 from breakeven.harness.estimate import Estimate, estimate
 from breakeven.harness.families import labelled_examples
@@ -30,6 +30,7 @@ from breakeven.harness.predicted import predicted_against_actual
 from breakeven.harness.pricing import Pricing
 from breakeven.harness.results import MetricInfo
 from breakeven.harness.session import Session
+from breakeven.harness.training import ExportTarget, TrainingResult
 from breakeven.harness.trials import Search, Trial
 from breakeven.reports._provenance import ledger_of_run
 from breakeven.reports.html import html

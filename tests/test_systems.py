@@ -12,8 +12,8 @@ import yaml
 
 from breakeven.baselines.trainers._settings import Settings
 from breakeven.baselines.trainers._systems import SYSTEMS, Job, jsonl, system
-from breakeven.harness.contracts import TrainingPair
 from breakeven.harness.errors import UserError
+from breakeven.harness.training import TrainingPair
 
 DEMONSTRATED = TrainingPair(
     "e1",

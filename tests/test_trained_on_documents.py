@@ -18,13 +18,14 @@ from breakeven.baselines.levers import levers
 from breakeven.baselines.trainers._job_settings import JobSettings
 from breakeven.baselines.trainers._protocol import check_pairs
 from breakeven.harness import results
-from breakeven.harness.contracts import Document, Message, TrainingPair, Tunable
+from breakeven.harness.contracts import Document, Message
 from breakeven.harness.engines.local import LocalEngine, local
 from breakeven.harness.errors import NotApplicable, UserError
 from breakeven.harness.estimate import Estimate, estimate
 from breakeven.harness.families import labelled_examples
 from breakeven.harness.results import Results
 from breakeven.harness.session import Journal, Session
+from breakeven.harness.training import TrainingPair, Tunable
 
 DOCUMENTS = (
     Document("a", "One line about apples.\n\n" + "Apples are eaten. " * 20, title="Apples"),

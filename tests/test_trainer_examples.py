@@ -9,8 +9,8 @@ import pytest
 import trainer_tiny as tiny
 
 from breakeven.baselines.trainers._examples import Tokens, count, encode, passes, plan
-from breakeven.harness.contracts import TrainingPair
 from breakeven.harness.errors import BreakevenError
+from breakeven.harness.training import TrainingPair
 
 
 def example(length: int, mark: int = 0) -> Tokens:

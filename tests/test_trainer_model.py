@@ -13,8 +13,9 @@ from peft.tuners.lora import Linear as LoraLinear
 from breakeven.baselines.trainers._model import Forward, adapted
 from breakeven.baselines.trainers._settings import Settings
 from breakeven.baselines.trainers.peft import peft
-from breakeven.harness.contracts import Completion, Request, TrainingPair, TrainingResult
+from breakeven.harness.contracts import Completion, Request
 from breakeven.harness.engines.local import LocalEngine, local
+from breakeven.harness.training import TrainingPair, TrainingResult
 
 pytestmark = pytest.mark.model
 

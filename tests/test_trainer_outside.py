@@ -26,9 +26,9 @@ from breakeven.baselines.trainers.autotrain import autotrain
 from breakeven.baselines.trainers.axolotl import axolotl
 from breakeven.baselines.trainers.peft import peft
 from breakeven.baselines.trainers.unsloth import unsloth
-from breakeven.harness.contracts import Checked, TrainingPair, TrainingResult, Tunable
 from breakeven.harness.engines.local import local
 from breakeven.harness.errors import BreakevenError, NotApplicable, OutOfMemory, UserError
+from breakeven.harness.training import Checked, TrainingPair, TrainingResult, Tunable
 
 PAIRS = [
     TrainingPair(f"p{i}", ({"role": "user", "content": "ab"[i % 2] * (1 + i % 5)},), "no" if i % 2 else "yes")

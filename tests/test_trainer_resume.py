@@ -15,8 +15,8 @@ import torch
 import trainer_tiny as tiny
 
 from breakeven.baselines.trainers._checkpoint import CHECKPOINT, LOG
-from breakeven.harness.contracts import TrainingResult
 from breakeven.harness.errors import DiskError
+from breakeven.harness.training import TrainingResult
 
 SETTINGS: dict[str, Any] = {"dropout": 0.1, "checkpoint_steps": 3}
 

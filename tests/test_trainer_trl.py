@@ -18,8 +18,8 @@ from peft import PeftModel
 from safetensors.torch import load_file
 
 from breakeven.baselines.trainers.trl import trl
-from breakeven.harness.contracts import TrainingPair, TrainingResult
 from breakeven.harness.errors import UserError
+from breakeven.harness.training import TrainingPair, TrainingResult
 
 pytest.importorskip("trl", reason="trl is not installed: pip install 'breakeven[trl]'")
 

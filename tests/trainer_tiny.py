@@ -14,7 +14,8 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from breakeven.baselines.trainers.peft import peft
-from breakeven.harness.contracts import Message, ModelCard, Trainer, TrainingPair, TrainingResult, Tunable
+from breakeven.harness.contracts import Message, ModelCard
+from breakeven.harness.training import Trainer, TrainingPair, TrainingResult, Tunable
 
 END = 2
 VOCABULARY = 64

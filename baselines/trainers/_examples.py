@@ -9,8 +9,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from breakeven.harness.contracts import TrainingPair, Tunable
 from breakeven.harness.errors import BreakevenError
+from breakeven.harness.training import TrainingPair, Tunable
 
 #: Batches that examples are sorted by length within: small enough to stay a random sample.
 POOL = 32

@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 from importlib import metadata
 
-from breakeven.harness.contracts import Usability
+from breakeven.harness.training import Usability
 
 INSTALL = "pip install 'breakeven[hosted]'"
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from breakeven.harness.contracts import Json
 
-#: Why documents cannot be sent to such a job; see `breakeven.harness.contracts.Trainer`.
+#: Why documents cannot be sent to such a job; see `breakeven.harness.training.Trainer`.
 REFUSES_TEXT = "a provider's job takes chats that end in an answer, and a document is none"
 #: What decides where and when a job runs, and not what comes out of it.
 _AROUND = frozenset(

@@ -28,9 +28,9 @@ from breakeven.baselines.trainers._protocol import (
 )
 from breakeven.baselines.trainers._sending import ENDED, Dialect, Progress, Sending, State, now
 from breakeven.harness import store
-from breakeven.harness.contracts import TrainingPair
 from breakeven.harness.errors import Pending, SpendingLimitReached, UserError
 from breakeven.harness.hosted import Endpoint, HostedModel, HostedTraining
+from breakeven.harness.training import TrainingPair
 
 
 class Job:

@@ -23,8 +23,8 @@ from breakeven.baselines.trainers._examples import Batch, Encoded, Plan, count, 
 from breakeven.baselines.trainers._model import Forward, adapted, save_adapter, size_of_base
 from breakeven.baselines.trainers._settings import Settings, learning_rate
 from breakeven.harness import store
-from breakeven.harness.contracts import TrainingPair, TrainingResult, Tunable
 from breakeven.harness.errors import OutOfMemory, UserError
+from breakeven.harness.training import TrainingPair, TrainingResult, Tunable
 
 Progress = Callable[[float, float, str], None]
 

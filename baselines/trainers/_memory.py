@@ -21,7 +21,8 @@ from breakeven.baselines.trainers._layout import Costs, is_one_row, shared
 from breakeven.baselines.trainers._layout import size as layout_size
 from breakeven.baselines.trainers._model import PLAIN_ATTENTION, Forward, adapted
 from breakeven.baselines.trainers._settings import Settings
-from breakeven.harness.contracts import ModelCard, Tunable
+from breakeven.harness.contracts import ModelCard
+from breakeven.harness.training import Tunable
 
 #: Bytes of a trained parameter: itself, its gradient and AdamW's two moments, all float32.
 TRAINED = 4 * 4

@@ -27,8 +27,9 @@ from breakeven.baselines.trainers._fused import fused
 from breakeven.baselines.trainers._layout import Costs, Layout, in_one_row, in_rows, is_one_row
 from breakeven.baselines.trainers._settings import Settings
 from breakeven.harness import attention, store
-from breakeven.harness.contracts import ModelCard, TrainingPair, TrainingResult, Tunable
+from breakeven.harness.contracts import ModelCard
 from breakeven.harness.errors import UserError
+from breakeven.harness.training import TrainingPair, TrainingResult, Tunable
 
 #: Widest row for which a CPU computes attention faster by plain matrix products than by its flash kernel.
 PLAIN_ATTENTION = 128

@@ -23,15 +23,9 @@ from breakeven.baselines.trainers._memory import held
 from breakeven.baselines.trainers._model import adapted, costs_of, save_weights
 from breakeven.baselines.trainers._settings import Settings
 from breakeven.harness import flops
-from breakeven.harness.contracts import (
-    Message,
-    ModelCard,
-    Steps,
-    TrainingOutlook,
-    TrainingPair,
-    TrainingSample,
-    Tunable,
-)
+from breakeven.harness.contracts import Message, ModelCard
+from breakeven.harness.previews import Steps, TrainingOutlook, TrainingSample
+from breakeven.harness.training import TrainingPair, Tunable
 
 #: Steps of a sample at most: a fast machine needs no more to be known.
 MOST_STEPS = 8
@@ -44,7 +38,7 @@ def outlook(
     seed: int,
     settings: Settings,
 ) -> TrainingOutlook:
-    """See `breakeven.harness.contracts.PreviewedTrainer`. Raises UserError as training does."""
+    """See `breakeven.harness.previews.PreviewedTrainer`. Raises UserError as training does."""
     known = replace(tunable, encode=_remembered(tunable.encode))
     train, held_out, steps = prepared(known, pairs, validation, seed, settings)
     answered = train.examples

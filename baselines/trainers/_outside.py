@@ -18,15 +18,10 @@ from breakeven.baselines.trainers import _child, _environments, _systems
 from breakeven.baselines.trainers._environments import Environment, Recipe
 from breakeven.baselines.trainers._settings import Settings
 from breakeven.harness import models, store
-from breakeven.harness.contracts import (
-    Json,
-    TrainingOutlook,
-    TrainingPair,
-    TrainingResult,
-    Tunable,
-    Usability,
-)
+from breakeven.harness.contracts import Json
 from breakeven.harness.errors import BreakevenError, NotApplicable, OutOfMemory, UserError
+from breakeven.harness.previews import TrainingOutlook
+from breakeven.harness.training import TrainingPair, TrainingResult, Tunable, Usability
 
 Progress = Callable[[float, float, str], None]
 
@@ -113,11 +108,11 @@ class OutsideTrainer:
 
     @property
     def refuses_text(self) -> str:
-        """See `breakeven.harness.contracts.Trainer`."""
+        """See `breakeven.harness.training.Trainer`."""
         return _systems.no_text(self.kind.title)
 
     def usable(self) -> Usability:
-        """See `breakeven.harness.contracts.Checked`."""
+        """See `breakeven.harness.training.Checked`."""
         recipe, note = self.kind.recipe, self.kind.note
         state = {"ready": "made", "absent": "made on first use", "half-made": "half-made: will be made again"}
         what = f"{self.kind.system}, in an environment of its own ({state[recipe.state]})"
@@ -139,7 +134,7 @@ class OutsideTrainer:
         settings: Mapping[str, Json],
         progress: Progress,
     ) -> TrainingResult:
-        """See `breakeven.harness.contracts.Trainer`. Interrupted, it is trained again from the start.
+        """See `breakeven.harness.training.Trainer`. Interrupted, it is trained again from the start.
 
         Raises:
             NotApplicable: the system trains on a GPU only, and the model is not on one.

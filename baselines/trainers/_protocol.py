@@ -14,9 +14,9 @@ from typing import Any
 import httpx
 
 from breakeven.baselines.trainers._job_settings import REFUSES_TEXT, JobSettings
-from breakeven.harness.contracts import TrainingPair
 from breakeven.harness.errors import UserError
 from breakeven.harness.hosted import Endpoint
+from breakeven.harness.training import TrainingPair
 
 #: Of a provider: fewer are refused, and a file may not be larger.
 LEAST_EXAMPLES = 10

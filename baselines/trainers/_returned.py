@@ -26,8 +26,8 @@ from breakeven.baselines.trainers._lora import CPU_TOKENS, CUDA_TOKENS
 from breakeven.baselines.trainers._model import Forward
 from breakeven.baselines.trainers._settings import Settings
 from breakeven.harness._quiet import quiet
-from breakeven.harness.contracts import Tunable
 from breakeven.harness.errors import BreakevenError
+from breakeven.harness.training import Tunable
 
 WEIGHTS, CONFIG, STATE = "adapter_model.safetensors", "adapter_config.json", "trainer_state.json"
 

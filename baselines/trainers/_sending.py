@@ -21,9 +21,9 @@ from breakeven.baselines.trainers._asking import Asking, HostedFailure
 from breakeven.baselines.trainers._job_settings import JobSettings
 from breakeven.baselines.trainers._protocol import client, rows, status_of
 from breakeven.harness import store
-from breakeven.harness.contracts import TrainingPair
 from breakeven.harness.errors import BreakevenError, UserError
 from breakeven.harness.hosted import Endpoint
+from breakeven.harness.training import TrainingPair
 
 Progress = Callable[[float, float, str], None]
 

@@ -38,8 +38,8 @@ from breakeven.baselines.trainers._model import (
 from breakeven.baselines.trainers._settings import Settings, learning_rate
 from breakeven.harness import store
 from breakeven.harness._quiet import quiet
-from breakeven.harness.contracts import TrainingPair, TrainingResult, Tunable
 from breakeven.harness.errors import OutOfMemory, UserError
+from breakeven.harness.training import TrainingPair, TrainingResult, Tunable
 
 #: In a checkpoint folder, written last: a checkpoint without it is half of one.
 MARK = "breakeven.json"

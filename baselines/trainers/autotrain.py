@@ -12,7 +12,7 @@ from typing import Any
 from breakeven.baselines.trainers._environments import Recipe
 from breakeven.baselines.trainers._outside import Kind, OutsideTrainer
 from breakeven.baselines.trainers._systems.prepare_model import older_copy
-from breakeven.harness.contracts import Trainer
+from breakeven.harness.training import Trainer
 
 NOTE = (
     "unmaintained: no change since January 2025; it has no loss mask, so prompts are learned too; use it to "

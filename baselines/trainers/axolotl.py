@@ -6,7 +6,7 @@ from typing import Any
 
 from breakeven.baselines.trainers._environments import Recipe
 from breakeven.baselines.trainers._outside import Kind, OutsideTrainer
-from breakeven.harness.contracts import Trainer
+from breakeven.harness.training import Trainer
 
 KIND = Kind("axolotl", Recipe("axolotl", "axolotl", python="3.11", gigabytes=4.0))
 

@@ -17,9 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from breakeven.baselines.trainers import _hosted_here
 from breakeven.baselines.trainers._job_settings import REFUSES_TEXT, JobSettings
-from breakeven.harness.contracts import Json, TrainingPair, Usability, checked
+from breakeven.harness.contracts import Json
 from breakeven.harness.deployments import CONTROL_URL, Plan, check_token
 from breakeven.harness.hosted import Endpoint, HostedTraining
+from breakeven.harness.training import TrainingPair, Usability, checked
 from breakeven.harness.yamlfile import validated
 
 #: The variable of the resource's key as our documentation calls it, and the engine's own; either will do.
@@ -141,7 +142,7 @@ class AzureTrainer:
 
 
 def usable() -> Usability:
-    """See `breakeven.harness.contracts.Checked`."""
+    """See `breakeven.harness.training.Checked`."""
     note = (
         "billed: training tokens, the tokens asked, and every hour that the deployment exists; it needs the "
         "setting `deployment`, and the model's api_key_env names the key"

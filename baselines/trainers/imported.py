@@ -15,8 +15,9 @@ from typing import Any
 
 from breakeven.baselines._imported import RECORD, ImportedTraining, check_same, read_record
 from breakeven.harness import store
-from breakeven.harness.contracts import Json, ModelCard, TrainingPair, Tunable, Usability, checked
+from breakeven.harness.contracts import Json, ModelCard
 from breakeven.harness.errors import NotApplicable, UserError
+from breakeven.harness.training import TrainingPair, Tunable, Usability, checked
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
@@ -83,7 +84,7 @@ class Imported:
 
 
 def usable() -> Usability:
-    """See `breakeven.harness.contracts.Checked`."""
+    """See `breakeven.harness.training.Checked`."""
     return Usability(
         True,
         "trains nothing: reads an adapter's folder (`adapter`), or asks a tuned model (`model`, `record`)",

@@ -13,8 +13,9 @@ from typing import Any, ClassVar
 
 from breakeven.baselines.trainers import _hosted_here
 from breakeven.baselines.trainers._job_settings import REFUSES_TEXT, JobSettings
-from breakeven.harness.contracts import Json, TrainingPair, Usability, checked
+from breakeven.harness.contracts import Json
 from breakeven.harness.hosted import Endpoint, HostedTraining
+from breakeven.harness.training import TrainingPair, Usability, checked
 from breakeven.harness.yamlfile import validated
 
 #: The variable that the `openai` engine takes its key from unless told otherwise.
@@ -70,7 +71,7 @@ class OpenAITrainer:
 
 
 def usable() -> Usability:
-    """See `breakeven.harness.contracts.Checked`."""
+    """See `breakeven.harness.training.Checked`."""
     note = (
         "billed: training tokens, then the tokens of the tuned model at a price of their own; another server "
         "or key is said by the model's base_url and api_key_env"

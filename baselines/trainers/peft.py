@@ -12,15 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from breakeven.baselines.trainers._settings import Settings
-from breakeven.harness.contracts import (
-    Json,
-    Trainer,
-    TrainingOutlook,
-    TrainingPair,
-    TrainingResult,
-    Tunable,
-    Usability,
-)
+from breakeven.harness.contracts import Json
+from breakeven.harness.previews import TrainingOutlook
+from breakeven.harness.training import Trainer, TrainingPair, TrainingResult, Tunable, Usability
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +28,7 @@ class PeftTrainer:
         return Settings.parse(self.given).what_matters()
 
     def usable(self) -> Usability:
-        """See `breakeven.harness.contracts.Checked`."""
+        """See `breakeven.harness.training.Checked`."""
         return Usability(True, f"peft {version('peft')}, in this process")
 
     def train(
@@ -48,7 +42,7 @@ class PeftTrainer:
         settings: Mapping[str, Json],
         progress: Callable[[float, float, str], None],
     ) -> TrainingResult:
-        """See `breakeven.harness.contracts.Trainer`; `settings` go over those given before."""
+        """See `breakeven.harness.training.Trainer`; `settings` go over those given before."""
         from breakeven.baselines.trainers._lora import tune
 
         merged = Settings.parse({**self.given, **settings})
@@ -62,7 +56,7 @@ class PeftTrainer:
         seed: int,
         settings: Mapping[str, Json],
     ) -> TrainingOutlook:
-        """See `breakeven.harness.contracts.PreviewedTrainer`."""
+        """See `breakeven.harness.previews.PreviewedTrainer`."""
         from breakeven.baselines.trainers._outlook import outlook
 
         return outlook(tunable, pairs, validation, seed, Settings.parse({**self.given, **settings}))

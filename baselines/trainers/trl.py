@@ -12,16 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from breakeven.baselines.trainers._settings import Settings
-from breakeven.harness.contracts import (
-    Json,
-    Trainer,
-    TrainingOutlook,
-    TrainingPair,
-    TrainingResult,
-    Tunable,
-    Usability,
-)
+from breakeven.harness.contracts import Json
 from breakeven.harness.errors import UserError
+from breakeven.harness.previews import TrainingOutlook
+from breakeven.harness.training import Trainer, TrainingPair, TrainingResult, Tunable, Usability
 
 INSTALL = "pip install 'breakeven[trl]'"
 
@@ -42,7 +36,7 @@ class TrlTrainer:
         return {**_parse(self.given).what_matters(REFUSED), "system": f"trl {_installed() or 'missing'}"}
 
     def usable(self) -> Usability:
-        """See `breakeven.harness.contracts.Checked`."""
+        """See `breakeven.harness.training.Checked`."""
         found = _installed()
         if found is None:
             return Usability(False, "", "the package trl is not installed", INSTALL)
@@ -59,7 +53,7 @@ class TrlTrainer:
         settings: Mapping[str, Json],
         progress: Callable[[float, float, str], None],
     ) -> TrainingResult:
-        """See `breakeven.harness.contracts.Trainer`; `settings` go over those given before.
+        """See `breakeven.harness.training.Trainer`; `settings` go over those given before.
 
         Raises:
             UserError: TRL is not installed, or as the trainer `peft` raises.

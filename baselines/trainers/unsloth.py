@@ -10,8 +10,8 @@ from breakeven.baselines.trainers._environments import Environment, Recipe
 from breakeven.baselines.trainers._outside import Kind, OutsideTrainer
 from breakeven.baselines.trainers._signatures import parameters
 from breakeven.baselines.trainers._systems.unsloth import arguments
-from breakeven.harness.contracts import Trainer
 from breakeven.harness.errors import UserError
+from breakeven.harness.training import Trainer
 
 #: Where the calls of the generated script are defined, in the installed packages.
 CALLS = {

@@ -11,8 +11,9 @@ from typing import Any
 from _worker import installed, serve
 
 from breakeven.baselines.trainers.peft import peft
-from breakeven.harness.contracts import Completion, Request, TrainingPair
+from breakeven.harness.contracts import Completion, Request
 from breakeven.harness.engines.local import LocalEngine, local
+from breakeven.harness.training import TrainingPair
 
 Item = Mapping[str, Any]
 ENGINES: dict[str, LocalEngine] = {}

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from breakeven.harness import billed, plan, registry, store
 from breakeven.harness.ahead import Ahead, Look
-from breakeven.harness.contracts import Exportable, Strategy
+from breakeven.harness.contracts import Strategy
 from breakeven.harness.errors import NotApplicable, UserError
 from breakeven.harness.plan import CellSpec
+from breakeven.harness.training import Exportable
 
 if TYPE_CHECKING:
     from breakeven.harness._foresee import World

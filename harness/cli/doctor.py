@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from breakeven.harness import hardware, models, registry
-from breakeven.harness.contracts import Checked, Usability
 from breakeven.harness.errors import BreakevenError
+from breakeven.harness.training import Checked, Usability
 
 #: Packages that some strategies, engines and trainers need and that need not be there.
 OPTIONAL = ("trl", "openai", "bitsandbytes")

@@ -11,8 +11,8 @@ from typing import Any, Literal
 import yaml
 
 from breakeven.harness import plan, single, store
-from breakeven.harness.contracts import ExportTarget
 from breakeven.harness.errors import UserError
+from breakeven.harness.training import ExportTarget
 
 RECORD = "breakeven-export.json"
 

@@ -18,9 +18,10 @@ from rich.text import Text
 
 from breakeven.harness import single, store
 from breakeven.harness.cli.validate import Finding
-from breakeven.harness.contracts import Input, Request, TrainingPair
+from breakeven.harness.contracts import Input, Request
 from breakeven.harness.errors import NotApplicable, UserError
 from breakeven.harness.single import Single
+from breakeven.harness.training import TrainingPair
 
 if TYPE_CHECKING:
     from breakeven.harness.splits import Leakage

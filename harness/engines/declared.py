@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from breakeven.harness import models
-from breakeven.harness.contracts import Completion, ModelCard, Request, Tunable
+from breakeven.harness.contracts import Completion, ModelCard, Request
 from breakeven.harness.engines import _card, _memory, _weights
 from breakeven.harness.engines._tokens import Tokens
 from breakeven.harness.engines.local import LocalEngine, local
 from breakeven.harness.errors import UserError
+from breakeven.harness.training import Tunable
 
 #: Ids of the tokens that a rule of thumb has: unknown, beginning, end; pieces of text come after them.
 UNKNOWN, BEGIN, END, FIRST = 0, 1, 2, 3

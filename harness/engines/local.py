@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from breakeven.harness import attention, hardware, models
-from breakeven.harness.contracts import Capabilities, Completion, Message, ModelCard, Request, Tunable, Usage
+from breakeven.harness.contracts import Capabilities, Completion, Message, ModelCard, Request, Usage
 from breakeven.harness.engines import _card, _choices, _decoding, _prefix, _templates, _weights
 from breakeven.harness.engines._prefix import Prefixes
 from breakeven.harness.engines._tokens import Tokens
 from breakeven.harness.errors import UserError
+from breakeven.harness.training import Tunable
 
 CPU_BATCH_TOKENS = 4096
 CUDA_BATCH_TOKENS = 32768
@@ -180,7 +181,7 @@ class LocalEngine:
         return found
 
     def encode(self, messages: Sequence[Message], answer: str) -> tuple[list[int], list[int]]:
-        """See `contracts.Tunable`; loads the tokenizer only."""
+        """See `training.Tunable`; loads the tokenizer only."""
         tokens = self._base._tokens
         if not messages:
             ids = tokens.plain(answer)

@@ -14,8 +14,8 @@ from typing import Any, Protocol, cast, runtime_checkable
 
 from breakeven.baselines.trainers._systems._job import Job as Job
 from breakeven.baselines.trainers._systems._job import jsonl as jsonl
-from breakeven.harness.contracts import TrainingPair
 from breakeven.harness.errors import UserError
+from breakeven.harness.training import TrainingPair
 
 #: In the order of `breakeven export --help`.
 SYSTEMS = ("axolotl", "llamafactory", "autotrain", "unsloth", "openai", "trl")

@@ -12,9 +12,10 @@ from typing import Any, Literal
 import yaml
 
 from breakeven.baselines.trainers._settings import Settings
-from breakeven.harness.contracts import Json, Message, TrainingPair
+from breakeven.harness.contracts import Json, Message
 from breakeven.harness.errors import UserError
 from breakeven.harness.store import dumps
+from breakeven.harness.training import TrainingPair
 
 Device = Literal["cpu", "cuda"]
 

@@ -16,8 +16,8 @@ from breakeven.baselines.trainers._systems._job import (
     refuse_chat_template,
     whole_epochs,
 )
-from breakeven.harness.contracts import TrainingPair
 from breakeven.harness.errors import UserError
+from breakeven.harness.training import TrainingPair
 
 TITLE = "AutoTrain Advanced"
 VERSION = "0.8.36"

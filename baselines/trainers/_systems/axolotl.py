@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from breakeven.baselines.trainers._systems._job import Job, as_yaml, conversation, overlaid
-from breakeven.harness.contracts import TrainingPair
+from breakeven.harness.training import TrainingPair
 
 TITLE = "Axolotl"
 VERSION = "0.19.0"

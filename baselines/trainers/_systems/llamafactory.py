@@ -15,7 +15,7 @@ from breakeven.baselines.trainers._systems._job import (
     overlaid,
     refuse_chat_template,
 )
-from breakeven.harness.contracts import TrainingPair
+from breakeven.harness.training import TrainingPair
 
 TITLE = "LLaMA-Factory"
 VERSION = "0.9.5"

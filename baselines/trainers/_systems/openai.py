@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from breakeven.baselines.trainers._systems._job import Job, conversation, overlaid, whole_epochs
-from breakeven.harness.contracts import TrainingPair
 from breakeven.harness.errors import UserError
+from breakeven.harness.training import TrainingPair
 
 TITLE = "an OpenAI-compatible provider"
 VERSION = "3.51.0"

@@ -7,8 +7,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from breakeven.baselines.trainers._systems._job import Job, as_yaml, overlaid
-from breakeven.harness.contracts import TrainingPair
 from breakeven.harness.errors import UserError
+from breakeven.harness.training import TrainingPair
 
 TITLE = "TRL"
 VERSION = "1.16.0"

@@ -10,8 +10,8 @@ from typing import Any
 
 from breakeven.baselines.trainers._systems._job import Job, overlaid, refuse, refuse_chat_template
 from breakeven.baselines.trainers._systems.trl import rows as rows_of_trl
-from breakeven.harness.contracts import TrainingPair
 from breakeven.harness.errors import UserError
+from breakeven.harness.training import TrainingPair
 
 TITLE = "Unsloth"
 VERSION = "2026.10.7"
