@@ -29,7 +29,7 @@ sys.path.insert(0, str(HERE))
 
 from _pages import write_between  # noqa: E402
 
-from breakeven.harness import hardware, models, plan  # noqa: E402
+from breakeven.harness import hardware, models, plan, pool, run_tasks  # noqa: E402
 from breakeven.harness import run as runs  # noqa: E402
 from breakeven.harness import suite as suites  # noqa: E402
 from breakeven.harness.contracts import Request, take  # noqa: E402
@@ -93,8 +93,8 @@ def asked(suite: str, only: Sequence[str], examples: int) -> tuple[list[Request]
     from breakeven.harness import _foresee
 
     chosen = suites.load(suites.find(suite), ())
-    tasks = runs.load_tasks(chosen, None)
-    engines = runs.Engines(chosen, {}, None)
+    tasks = run_tasks.load_tasks(chosen, None)
+    engines = pool.Engines(chosen, {}, None)
     written: list[Request] = []
     scored: list[Request] = []
     with tempfile.TemporaryDirectory() as folder:

@@ -19,7 +19,7 @@ from breakeven.harness.plan import CellSpec
 from breakeven.harness.suite import Suite
 
 if TYPE_CHECKING:
-    from breakeven.harness.run import Engines
+    from breakeven.harness.pool import Engines
     from breakeven.harness.runner import Display
     from breakeven.harness.splits import Leakage
 

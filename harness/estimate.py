@@ -288,23 +288,22 @@ def _estimate(
     began: float | None,
     display: Display | None,
 ) -> Estimate:
-    from breakeven.harness import _forecast, _foresee, _projected, hardware, plan, progress
-    from breakeven.harness import run as runs
+    from breakeven.harness import _forecast, _foresee, _projected, hardware, plan, pool, progress, run_tasks
     from breakeven.harness._savings import savings
 
     began = time.time() if began is None else began
     shown = display or progress.PlainDisplay(Console(quiet=True))
-    tasks = runs.load_tasks(suite, limit)
+    tasks = run_tasks.load_tasks(suite, limit)
     specs = plan.cells(suite, tasks, only)
-    engines = runs.Engines(suite, {}, prices, asks=ask_hosted, declared=True)
-    runs.fetch_models(suite, specs, shown, declared=True)
+    engines = pool.Engines(suite, {}, prices, asks=ask_hosted, declared=True)
+    pool.fetch_models(suite, specs, shown, declared=True)
     engines.book.check("machine_hours", suite.economics.hardware, field="economics.hardware")
-    runs.preflight(tasks, specs, engines)
+    pool.preflight(tasks, specs, engines)
     hour = engines.book.machine_hour(suite.economics.hardware)
     starting = time.time() - began
     asked = {n: engines.get(n) for n in dict.fromkeys(s.model for s in specs if s.model is not None)}
     local = {n for n, engine in asked.items() if engine.describe().data_goes_to == "this machine"}
-    declared: dict[str, Any] = {n: e for n, e in asked.items() if runs.is_declared(suite.models[n])}
+    declared: dict[str, Any] = {n: e for n, e in asked.items() if pool.is_declared(suite.models[n])}
     local -= declared.keys()
     loading = {n: _forecast.loaded(asked[n], shown.note) for n in asked if n in local}
     with tempfile.TemporaryDirectory() as name:

@@ -12,22 +12,20 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from breakeven.harness import ahead, deployments, egress, plan, registry, scoring, store
+from breakeven.harness import ahead, deployments, egress, plan, store
 from breakeven.harness import suite as suites
-from breakeven.harness.contracts import Embedder, Engine, Example, Message, Request, Task
+from breakeven.harness.contracts import Task
 from breakeven.harness.errors import UserError
-from breakeven.harness.folds import CrossfitTask, crossfitted
-from breakeven.harness.ledger import Ledger
 from breakeven.harness.plan import CellSpec
-from breakeven.harness.prices import PriceBook
+from breakeven.harness.pool import Engines, fetch_models, preflight
 from breakeven.harness.results import ESTIMATE
+from breakeven.harness.run_tasks import forget_results, least, load_tasks, write_task
 from breakeven.harness.runner import Display, Runner, State
-from breakeven.harness.spending import SpendGuard
 from breakeven.harness.suite import BEST_ON_VALIDATION, Suite
 
 if TYPE_CHECKING:
@@ -78,22 +76,6 @@ def _prices(suite: Suite, engines: Engines, cards: Mapping[str, Any]) -> dict[st
 def _served(folder: Path) -> dict[str, Any]:
     """The cards of models that tuning made at a provider, by cell."""
     return {p.parent.name: store.read_json(p) for p in sorted((folder / "cells").glob("*/served.json"))}
-
-
-def load_tasks(suite: Suite, limit: int | None) -> dict[str, Task]:
-    """The tasks by name, at most `limit` examples of each scored; cut into folds where the suite says so."""
-    count, most = suite.evaluate.crossfit, _least(suite.evaluate.examples, limit)
-    if count is None:
-        return {name: _named(plan.load_task(name, entry, limit), name) for name, entry in suite.tasks.items()}
-    tasks: dict[str, Task] = {}
-    for name, entry in suite.tasks.items():
-        try:
-            tasks[name] = crossfitted(_named(plan.load_task(name, entry), name), count, most)
-        except UserError as error:
-            if error.field != "evaluate.crossfit":
-                raise
-            raise UserError(f"task {name}: {error.what}", field=error.field, hint=error.hint) from error
-    return tasks
 
 
 def new_folder(root: Path, suite: Suite, name: str | None) -> Path:
@@ -234,7 +216,7 @@ def _resume(
             before = store.read_json(folder / "tasks" / name / "task.json", {}).get("hash")
             if before != plan.task_digest(task):
                 display.note(f"task {name} is not what it was when this run began; its cells run again")
-                _forget_results(folder, name)  # also of cells that are not asked for now
+                forget_results(folder, name)  # also of cells that are not asked for now
                 write_task(folder / "tasks" / name, task)
         if info.get("versions") and (changed := _changed(info["versions"], _versions())):
             display.note(f"not what this run began with: {', '.join(changed)}; answers and times may differ")
@@ -299,221 +281,6 @@ def _look_again(runner: Runner, specs: Sequence[CellSpec], engines: Engines, gat
         store.write_json(runner.folder / "run.json", {**info, "preflight": look.summary()})
 
 
-class Engines:
-    """The shared engines, embedding model, price book and purse of a run; made when first asked for.
-
-    Args:
-        frozen: what engines chose for themselves when the run began (dtype, device), by model name; kept on
-            resume, since answers depend on it.
-        prices: the user's own price file.
-        asks: whether hosted models will be asked, and need their key.
-        declared: let a model that cannot run on this machine be looked at by its declared architecture.
-    """
-
-    def __init__(
-        self,
-        suite: Suite,
-        frozen: Mapping[str, Any],
-        prices: Path | None = None,
-        *,
-        asks: bool = True,
-        declared: bool = False,
-    ) -> None:
-        self._suite, self._frozen, self._asks, self._declared = suite, frozen, asks, declared
-        self._made: dict[str, Engine] = {}
-        self._embedder: Any = None
-        self._purse: Path | None = None
-        self._guard: SpendGuard | None = None
-        self.book = PriceBook.load(prices, currency=suite.economics.currency)
-
-    def get(self, name: str) -> Engine:
-        if name not in self._made:
-            entry = self._suite.models[name]
-            factory = registry.find("engines", entry.engine)
-            if self._declared and is_declared(entry):
-                from breakeven.harness.engines.declared import declared as factory
-            settings = {**entry.settings, **self._frozen.get(name, {})}
-            engine = plan.called(f"models.{name}", factory, entry.model, **settings)
-            self._stay_within(name, engine)
-            self._bill(engine)
-            self._keep_hosting(engine)
-            self._made[name] = engine
-        return self._made[name]
-
-    def _stay_within(self, name: str, engine: Engine) -> None:
-        """Refuse an engine that sends data where the suite does not allow it, before anything is sent."""
-        hosts = self._suite.allow_hosts
-        if hasattr(engine, "stay_within"):
-            engine.stay_within(hosts)
-        elif (host := engine.describe().data_goes_to) != "this machine":
-            egress.check(host, hosts, f"models.{name}")
-
-    def keep_purse(self, file: Path) -> None:
-        """From now on the purse survives a crash in this file, and what is deployed in one beside it."""
-        self._purse, self._guard = file, None
-        for engine in self._made.values():
-            self._bill(engine)
-            self._keep_hosting(engine)
-
-    def purse(self) -> SpendGuard:
-        """What all models of the run pay from."""
-        if self._guard is None:
-            spend = self._suite.limits.spend
-            self._guard = SpendGuard(spend, currency=self.book.currency, file=self._purse)
-        return self._guard
-
-    def beyond_the_limit(self) -> list[str]:
-        """Models made so far that a limit on spending cannot hold for."""
-        if self._suite.limits.spend is None:
-            return []
-        return [n for n, e in self._made.items() if hasattr(e, "has_no_price") and e.has_no_price()]
-
-    def _keep_hosting(self, engine: Engine) -> None:
-        if self._purse is not None and hasattr(engine, "keep_hosting"):
-            engine.keep_hosting(self._purse.parent)
-
-    def _bill(self, engine: Engine) -> None:
-        if hasattr(engine, "bill_to"):
-            limits = self._suite.limits
-            more = {} if self._asks else {"asks": False}
-            engine.bill_to(self.purse(), self.book, allow_unpriced=limits.allow_unpriced, **more)
-
-    def embedder(self, ledger: Ledger, fresh: bool = False) -> Embedder:
-        from breakeven.harness.embedding import SentenceEmbedder
-
-        if self._embedder is None:
-            self._embedder = SentenceEmbedder()
-        bound: Embedder = self._embedder.bind(ledger, fresh=fresh)
-        return bound
-
-    def embedder_digest(self) -> str:
-        """Hash of the embedding model's weights: another one chooses other passages and demonstrations."""
-        from breakeven.harness.embedding import SentenceEmbedder
-
-        return SentenceEmbedder().digest
-
-    def cards(self) -> dict[str, Any]:
-        return {name: asdict(engine.describe()) for name, engine in self._made.items()}
-
-    def chosen(self) -> dict[str, Any]:
-        """Settings that bring back the same engines, for those that can say so."""
-        made = {n: getattr(e, "chosen_settings", None) for n, e in self._made.items()}
-        return {**self._frozen, **{n: c for n, c in made.items() if c is not None}}
-
-
-def is_declared(entry: suites.ModelEntry) -> bool:
-    """Whether a model cannot run on this machine, and its architecture is declared."""
-    from breakeven.harness import models
-
-    known = models.known(entry.model)
-    if entry.engine != "local" or known is None or known.shape is None:
-        return False
-    from breakeven.harness.engines.declared import stands_in
-
-    return stands_in(entry.engine, entry.model, entry.settings)
-
-
-def fetch_models(
-    suite: Suite, specs: Sequence[CellSpec], display: Display, *, declared: bool = False
-) -> None:
-    """Have the local models on this machine, saying what takes its time (a download, a conversion).
-
-    Args:
-        declared: leave out those that are looked at by their declared architecture.
-    """
-    from breakeven.harness import models
-
-    for name in dict.fromkeys(s.model for s in specs if s.model is not None):
-        entry = suite.models[name]
-        if entry.engine != "local" or (declared and is_declared(entry)):
-            continue
-        if entry.settings.get("load_in_4bit"):
-            from breakeven.harness.engines._weights import check_four_bit
-
-            check_four_bit(str(entry.settings.get("device", "auto")), f"models.{name}.load_in_4bit")
-        models.resolve(entry.model, say=display.note)
-
-
-def preflight(tasks: Mapping[str, Task], specs: Sequence[CellSpec], engines: Engines) -> None:
-    """What would spoil a run halfway, found before anything is written.
-
-    Raises:
-        UserError: a model is not there, or a task's barest prompt is longer than a model's context.
-    """
-    for model, task_name in dict.fromkeys((s.model, s.task) for s in specs if s.model is not None):
-        engine, task = engines.get(model), tasks[task_name]
-        context = engine.describe().context
-        if context is None:
-            continue
-        rows = task.rows if isinstance(task, CrossfitTask) else (*task.train, *task.test)
-        prompts = [(e.id, bare_request(task, e)) for e in rows]
-        longest = sorted(prompts, key=lambda p: -sum(len(m["content"]) for m in p[1].messages))[:3]
-        for example, request in longest:
-            tokens = engine.count_tokens(request)
-            if tokens + task.max_tokens > context:
-                raise UserError(
-                    f"the prompt of example '{example}' has {tokens:,} tokens and its answer may take "
-                    f"{task.max_tokens:,}, but the context of {engine.describe().name} is {context:,}",
-                    file=str(task.cut["from"]) if task.cut.get("from") else None,
-                    field=f"tasks.{task_name}",
-                    hint="shorten or drop it, lower max_tokens, or take a model with a longer context",
-                )
-
-
-def bare_request(task: Task, example: Example) -> Request:
-    """Instructions and input alone: the least that any strategy with a language model sends."""
-    from breakeven.harness.templating import render
-
-    told: list[Message] = [{"role": "system", "content": task.instructions}] if task.instructions else []
-    turns = example.input.get("messages") if not task.input_template.strip() else None
-    if isinstance(turns, list):
-        asked = [{"role": str(turn["role"]), "content": str(turn["content"])} for turn in turns]
-    else:
-        asked = [{"role": "user", "content": render(task.input_template, example.input)}]
-    return Request(example.id, messages=(*told, *asked), max_tokens=task.max_tokens)
-
-
-def write_task(folder: Path, task: Task, leaks: ahead.Leaks | None = None) -> None:
-    """The task as it was run; test examples with their references, for the report."""
-    duplicates = (leaks or ahead.Leaks()).of(task)
-    sizes = {s: len(getattr(task, s)) for s in ("train", "validation", "test")}
-    rows: list[Any] = list(task.test)
-    if isinstance(task, CrossfitTask):
-        sizes, fold_of = task.sizes, task.fold_of
-        rows = [{**asdict(e), "fold": fold_of[e.id]} for e in task.test]
-    store.write_lines(folder / "test.jsonl", rows)
-    store.write_json(
-        folder / "task.json",
-        {
-            "name": task.name,
-            "description": task.description,
-            "instructions": task.instructions,
-            "input_template": task.input_template,
-            "language": task.language,
-            "licence": task.licence,
-            "choices": task.choices,
-            **scoring.judgement(task),
-            "sizes": sizes,
-            "documents": len(task.documents),
-            "group_is_document": plan.says_which_document(task),
-            "cut": task.cut,
-            "duplicates": duplicates.to_json(),
-            "hash": plan.task_digest(task),
-        },
-    )
-
-
-def _forget_results(folder: Path, task: str) -> None:
-    """Remove a task's cells: they answer other examples than those that a report would show beside them."""
-    for cell in sorted((folder / "cells").glob("*")):
-        if store.read_json(cell / "cell.json", {}).get("task", task) == task:
-            store.remove(cell)
-    for joined in sorted((folder / "joined").glob("*.json")):
-        if store.read_json(joined)["task"] == task:
-            joined.unlink()
-    (folder / "tasks" / task / "documents.jsonl").unlink(missing_ok=True)
-
-
 def _changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     """["torch 2.13.0, now 2.14.0"] for each package whose version is another one."""
     return [
@@ -527,16 +294,12 @@ def _path(text: str | None) -> Path | None:
     return Path(text) if text else None
 
 
-def _named(task: Task, name: str) -> Task:
-    return task if task.name == name else replace(task, name=name)
-
-
 def _frozen(suite: Suite, options: Options) -> Suite:
     """The suite with a limit written in, so that the frozen file alone repeats the run."""
     if options.limit is None:
         return suite
     if suite.evaluate.crossfit is not None:
-        most = _least(suite.evaluate.examples, options.limit)
+        most = least(suite.evaluate.examples, options.limit)
         return suite.model_copy(update={"evaluate": suite.evaluate.model_copy(update={"examples": most})})
     tasks = {
         name: entry.model_copy(
@@ -551,11 +314,6 @@ def _frozen(suite: Suite, options: Options) -> Suite:
     return suite.model_copy(update={"tasks": tasks})
 
 
-def _least(*limits: int | None) -> int | None:
-    """The strictest of some limits; None where there is none."""
-    return min((n for n in limits if n is not None), default=None)
-
-
 def _versions() -> dict[str, str]:
     from breakeven.harness import hardware
 
@@ -566,12 +324,6 @@ def _hardware() -> dict[str, Any]:
     from breakeven.harness import hardware
 
     return dict(hardware.describe())
-
-
-def _parameters(function: Any) -> set[str]:
-    import inspect
-
-    return set(inspect.signature(function).parameters)
 
 
 def _now() -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from breakeven.harness import plan, progress, registry
+from breakeven.harness import plan, pool, progress, registry, run_tasks
 from breakeven.harness import run as runs
 from breakeven.harness import suite as suites
 from breakeven.harness._foresee import World
@@ -109,14 +109,14 @@ def tuned(
         UserError: what a run of the suite would refuse before it starts.
     """
     runs.offline_by_default()
-    tasks = runs.load_tasks(suite, None)
+    tasks = run_tasks.load_tasks(suite, None)
     kinds: dict[tuple[str, str, str | None], CellSpec] = {}
     for spec in plan.cells(suite, tasks, only):
         key = spec.task, spec.strategy, spec.model
         if key not in kinds or spec.train_size > kinds[key].train_size:
             kinds[key] = spec
-    engines = runs.Engines(suite, {}, prices, declared=declared)
-    runs.fetch_models(suite, list(kinds.values()), progress.PlainDisplay(_stderr()), declared=declared)
+    engines = pool.Engines(suite, {}, prices, declared=declared)
+    pool.fetch_models(suite, list(kinds.values()), progress.PlainDisplay(_stderr()), declared=declared)
     with tempfile.TemporaryDirectory() as folder:
         world = World(suite, tasks, engines.get, engines.embedder, Path(folder))
         found = []

@@ -14,8 +14,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-from breakeven.harness import hosted, registry, results, store, suite
-from breakeven.harness import run as runs
+from breakeven.harness import hosted, pool, registry, results, run_tasks, store, suite
 from breakeven.harness.contracts import Completion, Prediction, Request, Task
 from breakeven.harness.effects import FILE, GENERAL, Effect, adapters_of
 from breakeven.harness.errors import UserError
@@ -53,8 +52,8 @@ def measure(folder: Path, examples: int = 24, say: Say = lambda text: None) -> l
     if not tuned:
         raise UserError("no strategy of this run has tuned a model", file=folder)
     chosen = suite.load(folder / "suite.yaml")
-    tasks = runs.load_tasks(chosen, examples)
-    engines = runs.Engines(chosen, store.read_json(folder / "engines.json", {}), found.prices)
+    tasks = run_tasks.load_tasks(chosen, examples)
+    engines = pool.Engines(chosen, store.read_json(folder / "engines.json", {}), found.prices)
     asked = [*(_task_asked(found, n, t) for n, t in tasks.items()), _questions_asked()]
     sessions: dict[str, Session] = {}
     base: dict[tuple[str, str], tuple[float, ...]] = {}
@@ -128,7 +127,7 @@ def adapters(found: Results) -> Iterator[tuple[CellResult, Path]]:
 
 def on_task(session: Session, task: Task) -> tuple[float, ...]:
     """Score of each test example on the task's primary metric, asked with its bare prompt."""
-    answers = {c.id: c for c in session.complete([runs.bare_request(task, e) for e in task.test])}
+    answers = {c.id: c for c in session.complete([pool.bare_request(task, e) for e in task.test])}
     metric = task.metrics[0]
     return tuple(float(metric.score(e, Prediction(e.id, answers[e.id].text), None).value) for e in task.test)
 

@@ -14,7 +14,7 @@ from strategy_fakes import LetterEmbedder
 from test_run import STRATEGIES
 from tiny_suite import letters, tiny_model, write_suite
 
-from breakeven.harness import billed
+from breakeven.harness import billed, pool
 from breakeven.harness import run as runs
 from breakeven.harness.billed import Bill
 from breakeven.harness.cli import _gate
@@ -156,7 +156,7 @@ def test_documents_that_were_embedded_to_look_are_not_embedded_again(
 ) -> None:
     calls: list[tuple[str, list[str]]] = []
     monkeypatch.setattr(
-        runs.Engines, "embedder", lambda self, ledger, fresh=False: LetterEmbedder(ledger, calls)
+        pool.Engines, "embedder", lambda self, ledger, fresh=False: LetterEmbedder(ledger, calls)
     )
     strategies = {"rag+lora": {"context": {"k": 1}, "weights": {"rank": 4, "epochs": 1}}}
     said = breakeven("run", write_suite(folder, model, strategies=strategies, timing=QUICK), "--name", "r")

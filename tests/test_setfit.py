@@ -18,7 +18,7 @@ from tiny_encoder import tiny_encoder
 from breakeven.baselines import _contrastive
 from breakeven.baselines._contrastive import Recipe, batches, pair_loss
 from breakeven.baselines.setfit import SetFitPredictor, setfit
-from breakeven.harness import plan, progress, results
+from breakeven.harness import plan, pool, progress, results
 from breakeven.harness import run as runs
 from breakeven.harness import suite as suites
 from breakeven.harness.contracts import Example, Input, Services
@@ -282,12 +282,12 @@ def test_a_run_and_its_estimate_agree_on_the_training(
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
-        runs.Engines, "embedder",
+        pool.Engines, "embedder",
         lambda self, ledger, fresh=False: SentenceEmbedder(
             ledger, model=str(encoder), device="cpu", fresh=fresh
         ),
     )  # fmt: skip
-    monkeypatch.setattr(runs.Engines, "embedder_digest", lambda self: "tiny")
+    monkeypatch.setattr(pool.Engines, "embedder_digest", lambda self: "tiny")
     rows = [{"text": e.input["text"], "colour": e.references[0]} for e in TRAIN * 4]
     for n, row in enumerate(rows):
         row["text"] = f"{row['text']} {n}"

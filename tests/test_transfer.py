@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from run_fixture import write_run
 
-from breakeven.harness import effects, results, run, transfer
+from breakeven.harness import effects, pool, results, transfer
 from breakeven.harness.contracts import Capabilities, Completion, ModelCard, Request, Usage
 from breakeven.harness.errors import UserError
 
@@ -65,7 +65,7 @@ def tuned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Parrot
         weights.parent.mkdir(parents=True)
         weights.write_bytes(b"weights")
     parrot = Parrot()
-    monkeypatch.setattr(run.Engines, "get", lambda self, name: parrot)
+    monkeypatch.setattr(pool.Engines, "get", lambda self, name: parrot)
     return folder, parrot
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from strategy_fakes import LetterEmbedder
 
-from breakeven.harness import run as runs
+from breakeven.harness import pool
 from breakeven.harness.ledger import Ledger
 
 ROWS = [
@@ -73,8 +73,8 @@ def write_suite(folder: Path, model: Path, **changes: Any) -> Path:
 def letters(monkeypatch: pytest.MonkeyPatch) -> None:
     """Vectors from words, for runs and estimates alike."""
 
-    def embedder(self: runs.Engines, ledger: Ledger, fresh: bool = False) -> LetterEmbedder:
+    def embedder(self: pool.Engines, ledger: Ledger, fresh: bool = False) -> LetterEmbedder:
         return LetterEmbedder(ledger, [])
 
-    monkeypatch.setattr(runs.Engines, "embedder", embedder)
-    monkeypatch.setattr(runs.Engines, "embedder_digest", lambda self: "letters")
+    monkeypatch.setattr(pool.Engines, "embedder", embedder)
+    monkeypatch.setattr(pool.Engines, "embedder_digest", lambda self: "letters")

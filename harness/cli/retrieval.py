@@ -12,7 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from breakeven.harness import formats, plan, suite
+from breakeven.harness import formats, plan, run_tasks, suite
 from breakeven.harness import run as runs
 from breakeven.harness.contracts import Input, Retrieving, Services, Task
 from breakeven.harness.embedding import language_warning
@@ -80,7 +80,7 @@ def measure(chosen: Suite, limit: int | None = None) -> Found:
     lines: list[Line] = []
     remarks: list[str] = []
     groups: dict[str, tuple[str | None, ...]] = {}
-    tasks = runs.load_tasks(chosen, limit)
+    tasks = run_tasks.load_tasks(chosen, limit)
     for name, task in tasks.items():
         if not plan.says_which_document(task) or any(e.group is None for e in task.test):
             remarks.append(f"{name}: left out, its examples do not say which document answers")

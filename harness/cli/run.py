@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from breakeven.harness import fitting, plan, progress, suite
+from breakeven.harness import fitting, plan, pool, progress, run_tasks, suite
 from breakeven.harness import run as runs
 from breakeven.harness.cli import _gate
 from breakeven.harness.contracts import Task
@@ -115,7 +115,7 @@ def _dry_run(console: Console, chosen: Suite, options: runs.Options) -> int:
     """
     from rich.table import Table
 
-    tasks = runs.load_tasks(chosen, options.limit)
+    tasks = run_tasks.load_tasks(chosen, options.limit)
     specs = plan.cells(chosen, tasks, options.only)
     trials = {s.id: _trials(s) for s in specs}
     searched = ["trials"] if any(n > 1 for n in trials.values()) else []
@@ -166,7 +166,7 @@ def _bill(
     from breakeven.harness._foresee import World
 
     try:
-        engines = runs.Engines(chosen, {}, options.prices, asks=False)
+        engines = pool.Engines(chosen, {}, options.prices, asks=False)
         with tempfile.TemporaryDirectory() as folder:
             world = World(chosen, tasks, engines.get, engines.embedder, Path(folder))
             bill = billed.foresee(hosted, world, engines.book)
