@@ -18,7 +18,7 @@ from breakeven.harness.plan import CellSpec
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from breakeven.harness.runner import State
+    from breakeven.harness.cell import State
 
 MARKS = {"done": "[green]done[/]", "failed": "[red]failed[/]", "pending": "[yellow]pending[/]",
          "not-applicable": "[dim]does not apply[/]", "stopped": "[yellow]stopped[/]"}  # fmt: skip

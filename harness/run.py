@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Any
 
 from breakeven.harness import ahead, deployments, egress, plan, store
 from breakeven.harness import suite as suites
+from breakeven.harness.cell import State
 from breakeven.harness.contracts import Task
 from breakeven.harness.errors import UserError
 from breakeven.harness.plan import CellSpec
 from breakeven.harness.pool import Engines, fetch_models, preflight
 from breakeven.harness.results import ESTIMATE
 from breakeven.harness.run_tasks import forget_results, least, load_tasks, write_task
-from breakeven.harness.runner import Display, Runner, State
+from breakeven.harness.runner import Display, Runner
 from breakeven.harness.suite import BEST_ON_VALIDATION, Suite
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ import pytest
 from breakeven.baselines._tuning import adapter_spec, default_lr
 from breakeven.baselines.trainers._settings import learning_rate
 from breakeven.baselines.trainers.peft import peft
+from breakeven.harness.cell import stop_rate
 from breakeven.harness.contracts import ModelCard
 from breakeven.harness.errors import UserError
-from breakeven.harness.runner import stop_rate
 from breakeven.harness.training import TrainingPair
 
 CARD = ModelCard(name="m", engine="local", parameters=135_000_000, digest="abc")
