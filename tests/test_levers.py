@@ -12,7 +12,8 @@ from strategy_fakes import NotingTrainer, ScriptedSession, World, brief, example
 
 from breakeven.baselines import _weights
 from breakeven.baselines._guard import Guard
-from breakeven.baselines.levers import LeversPredictor, levers
+from breakeven.baselines._predictor import LeversPredictor
+from breakeven.baselines.levers import levers
 from breakeven.harness.contracts import Brief, Capabilities, Document, Example, Input, Prediction
 from breakeven.harness.errors import NotApplicable, UserError
 

@@ -14,8 +14,9 @@ from strategy_fakes import World, brief, examples
 
 from breakeven.baselines import _composer
 from breakeven.baselines._lexical import LexicalIndex, words
+from breakeven.baselines._predictor import LeversPredictor
 from breakeven.baselines._ranking import RRF, diverse, fused
-from breakeven.baselines.levers import LeversPredictor, levers
+from breakeven.baselines.levers import levers
 from breakeven.harness.contracts import Document, Input, Prediction
 from breakeven.harness.errors import NotApplicable, UserError
 

@@ -16,8 +16,9 @@ from strategy_fakes import NotingTrainer, ScriptedSession, World, brief, example
 from tiny_suite import letters, tiny_model, write_suite
 
 from breakeven.baselines import _search, _weights
+from breakeven.baselines._predictor import LeversPredictor
 from breakeven.baselines._settings import WeightSettings
-from breakeven.baselines.levers import LeversPredictor, levers
+from breakeven.baselines.levers import levers
 from breakeven.baselines.trainers._divergence import Diverged
 from breakeven.harness import progress, results, store, trials
 from breakeven.harness import run as runs
