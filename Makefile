@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Test files run side by side, each worker on cores of its own; about 6 GB each.
+WORKERS ?= 2
 export HF_HUB_DISABLE_TELEMETRY = 1
 export TOKENIZERS_PARALLELISM = false
 
@@ -18,7 +20,7 @@ quickstart: $(STAMP)
 	$(BIN)/breakeven run quickstart
 
 test: $(STAMP) model links
-	HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 $(BIN)/python -m pytest
+	HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 # The default model comes from the package index; tests themselves run offline.
 .PHONY: model

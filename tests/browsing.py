@@ -60,6 +60,9 @@ class Opened:
 
 
 def opened(browser: Any, file: Path, width: int = 1280, **options: Any) -> Opened:
+    """The page in a context of its own; what was opened before is closed."""
+    for before in browser.contexts:
+        before.close()
     context = browser.new_context(viewport={"width": width, "height": 900}, **options)
     found = Opened(context.new_page())
     found.page.on("console", lambda message: found.complaints.append(message.text))

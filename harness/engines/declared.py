@@ -20,7 +20,6 @@ from breakeven.harness.engines import _card, _memory, _weights
 from breakeven.harness.engines._tokens import Tokens
 from breakeven.harness.engines.local import LocalEngine, local
 from breakeven.harness.errors import UserError
-from breakeven.harness.training import Tunable
 
 #: Ids of the tokens that a rule of thumb has: unknown, beginning, end; pieces of text come after them.
 UNKNOWN, BEGIN, END, FIRST = 0, 1, 2, 3
@@ -76,8 +75,11 @@ class DeclaredEngine(LocalEngine):
 
     @cached_property
     def _skeleton(self) -> Any:
-        """The model without storage."""
+        """The model without storage: a trainer can count with it, not train it."""
         return _memory.meta(self._config, "bfloat16")
+
+    def _bare(self) -> Any:
+        return self._skeleton
 
     @cached_property
     def _card(self) -> ModelCard:
@@ -129,20 +131,6 @@ class DeclaredEngine(LocalEngine):
         sizes = [self._size(request, self._checked_prompt(request)) for request in requests]
         longest, new = max(prompt for _, prompt, _ in sizes), max(new for _, _, new in sizes)
         return _memory.answering(self._config, COMPUTED, len(sizes), longest, new)
-
-    def tunable(self) -> Tunable:
-        """What a trainer can count with; it cannot be trained."""
-        tokens = self._base._tokens
-        return Tunable(
-            model=self._skeleton,
-            encode=self.encode,
-            pad_id=tokens.pad_id,
-            end_id=tokens.end_id,
-            context=self._context,
-            device=self._device,
-            card=self.describe(),
-            chat_template=self.chat_template,
-        )
 
     def adapt(self, adapter: Path | None) -> DeclaredEngine:
         return self

@@ -164,7 +164,7 @@ class LocalEngine:
         """The bare base model for a trainer, which must unwrap whatever it wraps around it."""
         tokens = self._base._tokens
         return Tunable(
-            model=self._shared.bare(),
+            model=self._bare(),
             encode=self.encode,
             pad_id=tokens.pad_id,
             end_id=tokens.end_id,
@@ -173,6 +173,9 @@ class LocalEngine:
             card=self.describe(),
             chat_template=self.chat_template,
         )
+
+    def _bare(self) -> Any:
+        return self._shared.bare()
 
     @property
     def chat_template(self) -> str | None:
