@@ -94,7 +94,8 @@ def at_servers(base: Suite, names: Sequence[str], out: Path) -> Path:
         suite = hosted_suite(base, servers, engine.describe().context)
         file.write_text(yaml.safe_dump(suite, sort_keys=False), encoding="utf-8")
         secrets = {KEY_ENV: next(iter(servers.values())).key, TOKEN_ENV: TOKEN}
-        folder = run(file.stem, file, out, env={**os.environ, **secrets})
+        # the money is that of our own server: nobody asks for it
+        folder = run(file.stem, file, out, "--yes", env={**os.environ, **secrets})
         for name, server in servers.items():
             if left := [*server.files, *getattr(server, "deployments", ())]:
                 raise RuntimeError(f"{name}: left at the server: {', '.join(left)}")
