@@ -171,12 +171,18 @@ def seconds(value: float | None) -> str:
     return f"{minutes // 60:,} h {minutes % 60} min"
 
 
+#: Minutes below this are not told apart.
+LEAST_MINUTES = 0.1
+
+
 def minutes(seconds: float | None) -> str:
-    """Minutes with as many digits as are worth reading, `<0.1` for less."""
+    """Minutes with as many digits as are worth reading, `<0.1` for less than `LEAST_MINUTES`."""
     if seconds is None:
         return UNKNOWN
     value = seconds / 60
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 0.1 else "<0.1" if value else "0"
+    if value < LEAST_MINUTES:
+        return f"<{LEAST_MINUTES:g}" if value else "0"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
 
 
 def count(value: float | None) -> str:

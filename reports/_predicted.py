@@ -58,7 +58,9 @@ def _line(row: Compared) -> Line:
 
 
 def _minutes(predicted: float | None, actual: float | None) -> tuple[str, str, str]:
-    return f.minutes(predicted), f.minutes(actual), _ratio(predicted, actual)
+    """Without a ratio where both are too short to be told."""
+    told = max(predicted or 0.0, actual or 0.0) >= 60 * f.LEAST_MINUTES
+    return f.minutes(predicted), f.minutes(actual), _ratio(predicted, actual) if told else f.DASH
 
 
 def _ratio(predicted: float | None, actual: float | None) -> str:

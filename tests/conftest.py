@@ -16,20 +16,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-
-def _own_cores() -> None:
-    """Of several workers each keeps to its own cores: threads that share them wait for each other busily."""
-    worker, workers = os.environ.get("PYTEST_XDIST_WORKER"), os.environ.get("PYTEST_XDIST_WORKER_COUNT")
-    if worker and workers and hasattr(os, "sched_setaffinity"):
-        cores = sorted(os.sched_getaffinity(0))
-        if own := cores[int(worker.removeprefix("gw")) :: int(workers)]:
-            os.sched_setaffinity(0, own)
-
-
-_own_cores()  # before torch counts them
-
 sys.path.insert(0, str(Path(__file__).parent))  # helpers beside the tests: openai_server, run_fixture
 
+import own_cores  # noqa: F401 - before torch counts them
 from browsing import browser  # noqa: F401 - a fixture
 from hosted_world import hosted, tiny_engine, tuning  # noqa: F401 - fixtures
 

@@ -15,6 +15,7 @@ from tiny_suite import letters, write_suite
 from breakeven.harness import predicted, results
 from breakeven.harness.estimate import CellEstimate, Estimate, Seconds
 from breakeven.harness.results import CellResult, Results
+from breakeven.reports._predicted import view
 
 TASK = "support_intents"
 
@@ -213,3 +214,16 @@ def test_a_resumed_run_takes_no_estimate(run: Path, breakeven: Callable[..., Any
     said = breakeven("run", "--resume", run, "--estimate", saved(run))
     assert said.code == 2
     assert "breakeven report" in said.err
+
+
+def test_minutes_too_short_to_be_told_have_no_ratio(run: Path) -> None:
+    quick = {"majority": 0.001}
+    cells = [
+        replace(foreseen(c), seconds=Seconds(0.0, 0.0, quick.get(c.strategy, 60.0), 0.0))
+        for c in results.load(run).cells.values()
+    ]
+    found = view(results.load(run, estimate=saved(run, cells=tuple(cells))))
+    assert found is not None
+    minutes = {line.strategy: line.amounts[-1] for line in found.lines}
+    assert minutes["majority"] == ("<0.1", "<0.1", "–")
+    assert float(minutes["lora"][2]) > 0
