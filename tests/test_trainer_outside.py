@@ -174,16 +174,20 @@ def test_a_step_that_is_said_twice_is_one_step() -> None:
     """AutoTrain logs each step, and so does the library below it; numbers may stand in quotation marks."""
     from breakeven.baselines.trainers._returned import Watch
 
-    watch = Watch("AutoTrain", 2, 100, lambda *_: None)
+    told: list[tuple[float, float, str]] = []
+    watch = Watch("AutoTrain", 2, 100, lambda *said: told.append(said))
     for line in (
-        "INFO | common:on_log:367 - {'loss': 2.5, 'grad_norm': 0.8, 'epoch': 0.5}",
-        " 50%| 1/2 [00:01] {'loss': 2.5, 'grad_norm': 0.8, 'epoch': 0.5}",
+        "INFO | common:on_log:367 - {'loss': 2.5, 'grad_norm': 0.8, 'epoch': 0.3333333333333333}",
+        " 50%| 1/2 [00:01] {'loss': 2.5, 'grad_norm': 0.8, 'epoch': 0.33}",
         "{'loss': '2.5', 'grad_norm': '0.8', 'epoch': '1.0'}",
         "{'train_runtime': '3.5', 'epoch': '1.0'}",
     ):
         watch.line(line)
+        watch.alive()
     assert watch.losses == [(1, 2.5), (2, 2.5)]
     assert watch.seconds == 3.5
+    assert [round(done, 2) for done, _, _ in told] == [33.33, 33.0, 100.0, 100.0]
+    assert told[1][2] == "training with AutoTrain: step 1, epoch 0.33 of 1, loss 2.50"
 
 
 def test_a_record_in_a_file_goes_before_what_was_printed(

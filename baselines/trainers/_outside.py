@@ -235,7 +235,8 @@ class Attempt:
         self.kind.check(job, environment)
         self._write(job, usable, work)
         tokens = sum(map(len, encoded))
-        watch = _returned.Watch(self.kind.title, job.steps, tokens * settings.epochs, self.progress)
+        whole = tokens * settings.epochs
+        watch = _returned.Watch(self.kind.title, job.steps, whole, self.progress, settings.epochs)
         done = self._run(job, environment, work, watch)
 
         found = _returned.Adapter.read(work / _systems.system(self.kind.name).adapter(job), done)

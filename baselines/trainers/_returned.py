@@ -59,29 +59,39 @@ class Watch:
     steps: int
     tokens: float
     progress: Callable[[float, float, str], None]
+    epochs: float = 1.0
     peak_bytes: int | None = None
     losses: list[tuple[int, float]] = field(default_factory=list)
     seconds: float | None = None
     _looked: float = 0.0
-    _epoch: str = ""
+    _said: tuple[str, float] | None = None
+    _epoch: float | None = None
     _began: float = field(default_factory=time.monotonic)
 
     def line(self, line: str) -> None:
         """One line of output."""
         if found := _LOSS.search(line):
-            epoch = _EPOCH.search(line)
-            if epoch is None or epoch[1] != self._epoch:  # AutoTrain says each step twice
+            epoch = _EPOCH.search(line, found.start())
+            # AutoTrain says each step twice, once with the epoch rounded
+            said = (line[found.start() : epoch.start()], round(float(epoch[1]), 2)) if epoch else None
+            if said is None or said != self._said:
                 self.losses.append((len(self.losses) + 1, float(found[1])))
-            self._epoch = epoch[1] if epoch else ""
+            self._said, self._epoch = said, float(epoch[1]) if epoch else None
         if found := _RUNTIME.search(line):
             self.seconds = float(found[1])
 
     def alive(self) -> None:
-        """Tell how far it is; now and then, how much memory it holds."""
+        """Tell how far it is, in epochs where the system says them; at times, how much memory it holds."""
         done = len(self.losses)
-        share = min(1.0, done / self.steps)
+        share, where = done / self.steps, f"step {done}/{self.steps}"
+        if self._epoch is not None:
+            share, where = (
+                self._epoch / self.epochs,
+                f"step {done}, epoch {self._epoch:.2f} of {self.epochs:g}",
+            )
+        share = min(1.0, share)
         if done:
-            what = f"training with {self.title}: step {done}/{self.steps}, loss {self.losses[-1][1]:.2f}"
+            what = f"training with {self.title}: {where}, loss {self.losses[-1][1]:.2f}"
         else:
             what = f"{self.title} is starting: {time.monotonic() - self._began:.0f} s"
         self.progress(share * self.tokens, self.tokens, what)
