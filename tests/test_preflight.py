@@ -69,6 +69,13 @@ def test_prompts_that_lose_their_beginning_are_counted(look: Callable[..., Looke
     assert found.what.startswith("10 of 10 examples lose the beginning")
 
 
+def test_of_several_lengths_that_are_tried_the_shortest_counts(look: Callable[..., Looked]) -> None:
+    searched = {"rank": 4, "max_length": 1000, "search": {"settings": {"max_length": [500, 40]}}}
+    assert said(look(weights=searched), "length") == said(
+        look(weights={"rank": 4, "max_length": 40}), "length"
+    )
+
+
 def test_answers_that_fill_all_the_room_are_counted(look: Callable[..., Looked]) -> None:
     looked = look(weights={"rank": 4, "max_length": 3})
     assert looked.fails

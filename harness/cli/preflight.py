@@ -158,9 +158,11 @@ def _mask(encoded: Sequence[_Encoded], engine: Any) -> tuple[tuple[str, bool], .
 
 
 def _max_length(one: Single) -> int | None:
+    """What the trainer cuts examples to; of several that are tried, the shortest."""
     weights = one.spec.settings.get("weights") or {}
-    length = weights.get("max_length")
-    return length if isinstance(length, int) else None
+    tried = ((weights.get("search") or {}).get("settings") or {}).get("max_length") or ()
+    lengths = tried or (weights.get("max_length"),)
+    return min((n for n in lengths if isinstance(n, int)), default=None)
 
 
 def _served(pairs: Sequence[TrainingPair], requests: Sequence[Request]) -> Iterator[Finding]:
