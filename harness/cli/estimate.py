@@ -61,7 +61,7 @@ def estimate(
 def show(console: Console, found: Estimate) -> None:
     """Per strategy and in total; then memory, what saves most, and what the numbers rest on."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("strategy", no_wrap=True, overflow="ellipsis")
+    table.add_column("strategy", overflow="fold")  # alone gives way: a figure is never cut short
     columns = ("cells", "trainings", "input", "output", "trained", "min", found.currency)
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)

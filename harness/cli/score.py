@@ -56,7 +56,7 @@ def _print(console: Console, found: Rescored, change: TaskChange) -> None:
     for remark in change.remarks:
         _say(console, f"note: {remark}")
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("strategy", no_wrap=True, overflow="ellipsis")
+    table.add_column("strategy", overflow="fold")  # alone gives way: a figure is never cut short
     for column in ("before", "after", "95 %", *(["change"] if same else [])):
         table.add_column(column, justify="right", no_wrap=True)
     rows = zip(found.before.tables[change.task], found.after.tables[change.task], strict=True)
