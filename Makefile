@@ -20,7 +20,7 @@ quickstart: $(STAMP)
 	$(BIN)/breakeven run quickstart
 
 test: $(STAMP) model links
-	HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # The default model comes from the package index; tests themselves run offline.
 .PHONY: model

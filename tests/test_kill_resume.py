@@ -13,17 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_suite import write_suite
 
-SUITE = """suite: tiny
-tasks:
-  handbook_qa: {limits: {train: 10, validation: 0, test: 5}}
-strategies:
-  few-shot: {demonstrations: {k: 2, select: similar}}
-  rag: {context: {k: 1}}
-  lora: {weights: {rank: 4, epochs: 2, batch_size: 2, lr: 0.001, checkpoint_steps: 2}}
-models: {default: {model: smollm2-135m-instruct, batch_tokens: 700}}
-timing: {examples: 1, concurrency: 1}
-"""
+#: The real model on a few short rows: a run takes seconds, and most of them are not spent starting.
+CHANGES: dict[str, Any] = {
+    "models": {"default": {"model": "smollm2-135m-instruct", "batch_tokens": 300}},
+    "strategies": {
+        "few-shot": {"demonstrations": {"k": 2, "select": "similar"}},
+        "rag": {"context": {"k": 1}},
+        "lora": {"weights": {"rank": 4, "epochs": 4, "batch_size": 2, "lr": 0.001, "checkpoint_steps": 2}},
+    },
+    "timing": {"examples": 1, "concurrency": 1},
+}
 MOMENTS = 10
 
 
@@ -46,7 +47,7 @@ class Driver:
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
     folder = tmp_path_factory.mktemp("kill")
-    (folder / "tiny.yaml").write_text(SUITE)
+    write_suite(folder, Path("smollm2-135m-instruct"), **CHANGES)
     with subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("kill_driver.py"))],
         stdin=subprocess.PIPE,
@@ -59,13 +60,20 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
         process.kill()
 
 
+@pytest.fixture(scope="module")
+def unbroken(driver: Driver) -> tuple[float, dict[str, Any]]:
+    """Seconds and outcome of a run that nothing interrupts, after one that has warmed what is cached."""
+    for name in ("warm", "unbroken"):
+        code, seconds = driver.run("run", "tiny.yaml", "--name", name)
+        assert code == 0, log(driver)
+    return seconds, outcome(driver.folder / "runs" / name)
+
+
 @pytest.mark.model
-def test_a_run_killed_at_ten_random_moments_ends_like_an_unbroken_one(driver: Driver) -> None:
-    code, _ = driver.run("run", "tiny.yaml", "--name", "warm")  # fetches and warms what is cached
-    assert code == 0, log(driver)
-    code, whole = driver.run("run", "tiny.yaml", "--name", "unbroken")
-    assert code == 0, log(driver)
-    expected = outcome(driver.folder / "runs" / "unbroken")
+def test_a_run_killed_at_ten_random_moments_ends_like_an_unbroken_one(
+    driver: Driver, unbroken: tuple[float, dict[str, Any]]
+) -> None:
+    whole, expected = unbroken
     moments = random.Random(20261120)
     killed_in: list[str] = []
     for number in range(MOMENTS):
@@ -89,9 +97,10 @@ def test_a_run_killed_at_ten_random_moments_ends_like_an_unbroken_one(driver: Dr
 
 
 @pytest.mark.model
-def test_a_run_killed_again_and_again_gets_there(driver: Driver) -> None:
-    code, whole = driver.run("run", "tiny.yaml", "--name", "whole")
-    expected = outcome(driver.folder / "runs" / "whole")
+def test_a_run_killed_again_and_again_gets_there(
+    driver: Driver, unbroken: tuple[float, dict[str, Any]]
+) -> None:
+    whole, expected = unbroken
     arguments: tuple[str, ...] = ("run", "tiny.yaml", "--name", "worn")
     for share in (0.5, 0.6, 0.7):
         driver.run(*arguments, kill_after=whole * share)
