@@ -21,7 +21,7 @@ CHANGES: dict[str, Any] = {
     "strategies": {
         "few-shot": {"demonstrations": {"k": 2, "select": "similar"}},
         "rag": {"context": {"k": 1}},
-        "lora": {"weights": {"rank": 4, "epochs": 4, "batch_size": 2, "lr": 0.001, "checkpoint_steps": 2}},
+        "lora": {"weights": {"rank": 4, "epochs": 2, "batch_size": 2, "lr": 0.001, "checkpoint_steps": 2}},
     },
     "timing": {"examples": 1, "concurrency": 1},
 }
