@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from breakeven.harness import deployments, probed
 from breakeven.harness import formats as f
@@ -150,8 +151,8 @@ def _unfinished(results: Results) -> str:
 
 
 def _breakable(value: object) -> Markup:
-    """A name that may be broken after its underscores."""
-    return Markup("_<wbr>").join(f.clean(str(value)).split("_"))
+    """A name that may be broken after its underscores and plus signs."""
+    return Markup(re.sub("([_+])", r"\1<wbr>", str(escape(f.clean(str(value))))))
 
 
 def _overview(results: Results, tasks: list[TaskView]) -> list[tuple[str, list[tuple[str, str, bool]]]]:
