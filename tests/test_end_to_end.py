@@ -22,8 +22,11 @@ SUITE: dict[str, Any] = {
         "zero-shot": {},
         "few-shot-similar": {"demonstrations": {"k": 2}},
         "scored": {"strategy": "levers", "answer": "choices", "tasks": ["support_intents"]},
-        "rag": {"context": {"k": 1, "chunk_tokens": 60}},
-        "rag+lora": {"context": {"k": 1, "chunk_tokens": 60}, "weights": {"rank": 4, "epochs": 1}},
+        "rag": {"context": {"k": 1, "chunk_tokens": 60, "chunk_overlap": 16}},
+        "rag+lora": {
+            "context": {"k": 1, "chunk_tokens": 60, "chunk_overlap": 16},
+            "weights": {"rank": 4, "epochs": 1},
+        },
         "logistic-regression": {},
     },
     "timing": {"examples": 2, "concurrency": 2},
