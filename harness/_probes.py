@@ -23,6 +23,8 @@ from breakeven.harness.previews import Steps, TrainingSample
 WRITTEN = 12
 #: Padded tokens that are read together, likewise.
 READ = 1024
+#: Steps tell the time of a step from that of its tokens only if the largest is so many times the smallest.
+APART = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +119,12 @@ class TrainingSpeeds:
     @classmethod
     def fitted(cls, samples: Mapping[str, TrainingSample]) -> Self:
         steps = [s for sample in samples.values() for s in sample.steps]
-        rates = nonnegative([_parts(s) for s in steps], [s.seconds for s in steps])
-        step, token, pair = rates
+        took, sizes = [s.seconds for s in steps], [s.padded for s in steps]
+        if max(sizes) < APART * min(sizes):  # steps of one size cannot say what a step takes by itself
+            step, (token,), pair = 0.0, nonnegative([(float(size),) for size in sizes], took), 0.0
+        else:
+            step, token, pair = nonnegative([_parts(s) for s in steps], took)
+        rates = (step, token, pair)
         checks = [s.validating for s in samples.values() if s.validating is not None]
         padded = sum(c.padded for c in checks)
         held = [

@@ -117,6 +117,17 @@ def test_training_is_predicted_from_a_few_steps_of_other_lengths() -> None:
     assert found.bytes_per_token == 20
 
 
+def test_steps_of_one_size_are_carried_over_by_their_tokens() -> None:
+    """Where time was for a step or two, a training of shorter rows must not take as long for each step."""
+    for steps in ([(8, 150)], [(8, 150), (8, 160), (7, 150)]):
+        found = TrainingSpeeds.fitted({"a": sampled(*steps)})
+        short, long = (found.seconds("b", Steps(10, 10 * 8 * w, 10 * 8 * w * w), None) for w in (40, 300))
+        assert long - 2.0 == pytest.approx(7.5 * (short - 2.0))
+        assert found.seconds("a", Steps(1, 1200, 180_000), None) == pytest.approx(
+            2.0 + 0.1 + 1.2 + 0.18, rel=0.1
+        )
+
+
 def test_a_training_that_was_tried_itself_keeps_its_own_pace() -> None:
     found = TrainingSpeeds.fitted({"a": sampled((8, 20), (8, 60), (8, 200)), "b": sampled((8, 60), factor=2)})
     work = Steps(10, 4800, 10 * 8 * 3600)
