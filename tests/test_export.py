@@ -157,6 +157,20 @@ def test_an_adapter_of_another_model_is_named(folder: Path, breakeven: Callable[
     assert "made for another model" in away.reason
 
 
+def test_an_adapter_of_other_weights_of_the_same_shape_is_refused(
+    folder: Path, breakeven: Callable[..., Any]
+) -> None:
+    file = folder / "elsewhere/breakeven-export.json"
+    record = json.loads(file.read_text())
+    assert record["model"]["digest"]
+    record["model"] |= {"digest": "0" * 64, "name": "the-base-model"}
+    file.write_text(json.dumps(record))
+    away = brought_back(breakeven).cells["weather--lora-axolotl--s0"]
+    assert away.state == "failed"
+    assert "made for other weights" in away.reason
+    assert "the-base-model" in away.reason
+
+
 @pytest.mark.parametrize(
     ("damage", "what"),
     [(torch.zeros_like, "changes nothing"), (lambda t: t * float("nan"), "numbers that are none")],
@@ -191,6 +205,25 @@ def test_a_hosted_model_becomes_a_model_of_the_suite(folder: Path) -> None:
     assert suite["models"]["lora-axolotl"] == {"model": "ft:gpt-4o-mini:me::abc", "engine": "openai"}
     made = suite["strategies"]["lora-axolotl"]
     assert (made["models"], made["weights"]["model"]) == (["lora-axolotl"], "ft:gpt-4o-mini:me::abc")
+
+
+def test_a_hosted_model_is_asked_where_the_exported_one_was(folder: Path) -> None:
+    """Not at the default server with the default key: data would go to another company."""
+    file = folder / "elsewhere/breakeven-export.json"
+    record = json.loads(file.read_text())
+    asked = {
+        "engine": "openai",
+        "base_url": "http://127.0.0.1:9/v1",
+        "api_key_env": "MINE",
+        "auth": "api-key",
+    }
+    record["models"] = {"api": {"model": "gpt-4o-mini", "price_as": "azure/gpt-4o-mini", **asked}}
+    record["allow_hosts"] = ["127.0.0.1:9"]
+    file.write_text(json.dumps(record))
+    import_adapter("ft:gpt-4o-mini:me::abc", export=Path("elsewhere"), into=Path("new.yaml"), money=3.0)
+    suite = yaml.safe_load((folder / "new.yaml").read_text())
+    assert suite["models"]["lora-axolotl"] == {"model": "ft:gpt-4o-mini:me::abc", **asked}
+    assert suite["allow_hosts"] == ["127.0.0.1:9"]
 
 
 def test_a_new_suite_asks_the_model_that_was_tuned(folder: Path, model: Path) -> None:

@@ -63,6 +63,16 @@ def test_with_demonstrations_only_the_last_answer_is_learned(look: Callable[...,
     assert answer.startswith(("wet", "dry", "grey"))
 
 
+def test_a_trainer_without_a_loss_mask_learns_the_prompts_and_that_is_said(
+    look: Callable[..., Looked],
+) -> None:
+    looked = look(weights={"rank": 4, "trainer": "autotrain"})
+    found = said(looked, "mask")
+    assert found.level == "warning"
+    assert "no loss mask" in found.what
+    assert all(learned for _, learned in looked.mask)
+
+
 def test_prompts_that_lose_their_beginning_are_counted(look: Callable[..., Looked]) -> None:
     found = said(look(weights={"rank": 4, "max_length": 40}), "length")
     assert found.level == "warning"

@@ -29,6 +29,10 @@ def autotrain(**settings: Any) -> Trainer:
     return OutsideTrainer(KIND, settings)
 
 
+#: It has no loss mask: preflight says so.
+vars(autotrain)["learns_prompts"] = True
+
+
 KIND = Kind(
     "autotrain",
     # bitsandbytes 0.45 cannot be imported without a GPU, and AutoTrain imports it wherever it is installed.

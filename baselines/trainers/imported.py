@@ -52,8 +52,8 @@ class Imported:
         """Copy the adapter into `folder`, or leave it empty for a hosted model.
 
         Raises:
-            NotApplicable: another seed, or another model than the one that was tuned.
-            UserError: other rows; an adapter that is none or that does not fit the model.
+            NotApplicable: another seed, or another hosted model than the one that was tuned.
+            UserError: other rows, other weights below; an adapter that is none or does not fit the model.
         """
         record = read_record(self.folder)
         remarks = check_same(record, pairs, seed)
@@ -62,6 +62,7 @@ class Imported:
             if self.model != card.name:
                 raise NotApplicable(f"imported: {self.model} is not {card.name}")
         elif tunable is not None:
+            remarks += check_base(record, self.folder, tunable.card)
             parameters = check_fits(self.folder, tunable)
             store.write_bytes(folder / WEIGHTS, (self.folder / WEIGHTS).read_bytes())
             store.write_bytes(folder / CONFIG, (self.folder / CONFIG).read_bytes())
@@ -152,6 +153,32 @@ def check_adapter(folder: Path) -> int:
     if not moved:
         raise UserError("is as it was before training: it changes nothing", file=folder / WEIGHTS)
     return count
+
+
+def check_base(record: Mapping[str, Any], folder: Path, card: ModelCard) -> tuple[str, ...]:
+    """Remarks, if an adapter may stand on this model: one of the same shape need not be the same weights.
+
+    Raises UserError where the export was made from other weights (or another chat template) than the run's.
+    """
+    made_for = (record.get("export") or {}).get("model") or {}
+    digest, name = str(made_for.get("digest") or ""), str(made_for.get("name") or "")
+    if digest and card.digest:
+        if digest == card.digest:
+            return ()
+        if not record.get("unchecked"):
+            raise UserError(
+                f"the adapter was made for other weights, or another chat template: exported from {name}, "
+                f"used on {card.name}",
+                file=folder,
+                field="adapter",
+                hint="run it on the model it was exported from, or import it with --unchecked",
+            )
+        return (f"made for other weights, or another chat template, than those of {card.name}: {name}",)
+    base = str(_config(folder).get("base_model_name_or_path") or "").rstrip("/").rpartition("/")[2]
+    below, here = base.casefold(), card.name.rstrip("/").rpartition("/")[2].casefold()
+    if below in here or here in below:  # short names and folders of the same model
+        return ()
+    return (f"its configuration names another model below it ({base}) than {card.name}",)
 
 
 def check_fits(folder: Path, tunable: Tunable) -> int:

@@ -73,6 +73,7 @@ def export(
             "from": what,
             "task_entry": suite.tasks[one.spec.task].model_dump(mode="json", exclude_defaults=True),
             "models": {one.spec.model or "default": entry.model_dump(mode="json")},
+            "allow_hosts": suite.allow_hosts,
             "strategy": one.spec.strategy,
             "factory": one.spec.factory,
             "strategy_settings": dict(one.spec.settings),

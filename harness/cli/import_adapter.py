@@ -173,6 +173,7 @@ def _into(
             "suite": into.name.split(".")[0],
             "tasks": {known["task"]: known["task_entry"]},
             **({} if model else {"models": known["models"]}),
+            **({"allow_hosts": known["allow_hosts"]} if known.get("allow_hosts") is not None else {}),
             "strategies": {"zero-shot": {}},
         }
     if label in (data.get("strategies") or {}):
@@ -186,7 +187,18 @@ def _into(
         )
     entry = dict(settings)
     if model:
-        data["models"] = {**(data.get("models") or {}), label: {"model": model, "engine": "openai"}}
+        data["models"] = {**(data.get("models") or {}), label: _hosted(model, known)}
         entry["models"] = [label]
     data["strategies"] = {**(data.get("strategies") or {}), label: entry}
     return data
+
+
+def _hosted(model: str, known: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The entry of a model at a provider: asked where and as the model that was exported was asked.
+
+    The price of the untuned model's tokens is not that of the tuned one's, so `price_as` is not taken over.
+    """
+    entries = ((known or {}).get("models") or {}).values()
+    asked = next((dict(entry) for entry in entries if entry.get("engine") == "openai"), {})
+    asked.pop("price_as", None)
+    return {**asked, "model": model, "engine": "openai"}

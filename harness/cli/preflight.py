@@ -133,11 +133,12 @@ def look(one: Single, leakage_of: Callable[[Single], Leakage] | None = None) -> 
     if hasattr(engine, "encode"):
         encoded = [_Encoded(p, *map(_packed, engine.encode(p.messages, p.answer))) for p in pairs]
         longest = min(card.context or 2**31, _max_length(one) or 2**31)
-        findings += [*_learned(encoded, engine.end_id), *_room(encoded, longest)]
+        prompts = _learns_prompts(one)
+        findings += [*_learned(encoded, engine.end_id, prompts), *_room(encoded, longest)]
         asked = {r.id: services.engine.count_tokens(r) for r in requests}
         findings += _same_tokens(encoded, asked)
         chats, texts = ([e for e in encoded if e.pair.is_text == is_text] for is_text in (False, True))
-        mask, text = (_mask(some, engine) for some in ((chats, texts) if chats else (texts, [])))
+        mask, text = (_mask(some, engine, prompts) for some in ((chats, texts) if chats else (texts, [])))
     else:
         findings.append(Finding("ok", "mask", f"{card.data_goes_to} masks: all but the last answer is shown"))
         last = pairs[len(pairs) // 2]
@@ -149,12 +150,21 @@ def look(one: Single, leakage_of: Callable[[Single], Leakage] | None = None) -> 
     return Looked(one.spec.id, tuple(findings), mask, text)
 
 
-def _mask(encoded: Sequence[_Encoded], engine: Any) -> tuple[tuple[str, bool], ...]:
-    """An example of middle length, spelled; nothing where there is none."""
+def _learns_prompts(one: Single) -> bool:
+    """Whether the trainer has no loss mask, as its factory says (`learns_prompts`)."""
+    from breakeven.harness import registry
+
+    name = (one.spec.settings.get("weights") or {}).get("trainer", "peft")
+    known = registry.providers("trainers").get(name)  # one in a user's file is taken to mask prompts
+    return known is not None and bool(getattr(known.load(), "learns_prompts", False))
+
+
+def _mask(encoded: Sequence[_Encoded], engine: Any, prompts: bool) -> tuple[tuple[str, bool], ...]:
+    """An example of middle length, spelled; nothing where there is none. `prompts` are learned, too."""
     if not encoded:
         return ()
     shown = sorted(encoded, key=len)[len(encoded) // 2]
-    return (engine.spelled(shown.prompt), False), (engine.spelled(shown.answer), True)
+    return (engine.spelled(shown.prompt), prompts), (engine.spelled(shown.answer), True)
 
 
 def _max_length(one: Single) -> int | None:
@@ -210,7 +220,7 @@ def _same_tokens(encoded: Sequence[_Encoded], asked: dict[str, int]) -> Iterator
         yield Finding("error", "template", "the chat template differs in training and serving", tuple(other))
 
 
-def _learned(encoded: Sequence[_Encoded], end_id: int) -> Iterator[Finding]:
+def _learned(encoded: Sequence[_Encoded], end_id: int, prompts: bool) -> Iterator[Finding]:
     empty = [f"example '{e.pair.id}'" for e in encoded if len(e.answer) < 2]
     if empty:
         yield Finding("error", "mask", "answers without a token that is learned", tuple(empty))
@@ -218,7 +228,12 @@ def _learned(encoded: Sequence[_Encoded], end_id: int) -> Iterator[Finding]:
     texts = sum(e.pair.is_text for e in encoded)
     first = "the texts but for their first token, which nothing stands before"
     of = {0: "the answers alone", len(encoded): first}.get(texts, f"the answers, and {first}")
-    yield Finding("ok", "mask", f"{learned:,} of {total:,} tokens are learned ({learned / total:.1%}): {of}")
+    if prompts:
+        what = f"all {total:,} tokens are learned, the prompts too; {learned / total:.1%} are answers"
+        yield Finding("warning", "mask", f"this trainer has no loss mask: {what}")
+    else:
+        share = f"{learned:,} of {total:,} tokens are learned ({learned / total:.1%})"
+        yield Finding("ok", "mask", f"{share}: {of}")
     endless = [f"example '{e.pair.id}'" for e in encoded if not e.answer or e.answer[-1] != end_id]
     if endless:
         what = "answers do not end in the end token: the tuned model would never stop"
