@@ -14,12 +14,14 @@ from typing import Any
 
 from breakeven.baselines._settings import WeightSettings
 from breakeven.baselines._tuning import default_lr, pairs_digest
+from breakeven.baselines.trainers._job_settings import JobSettings
 from breakeven.baselines.trainers._outside import Own
 from breakeven.baselines.trainers._settings import Settings
 from breakeven.baselines.trainers._systems import Job, Prepared, System, jsonl, require_chats, system
 from breakeven.harness.contracts import EngineSession, Json, Request
 from breakeven.harness.errors import UserError
 from breakeven.harness.training import Export, ExportTarget, TrainingPair
+from breakeven.harness.yamlfile import validated
 
 RECORD = "breakeven-export.json"
 TRAIN, VALIDATION = "data/train.jsonl", "data/validation.jsonl"
@@ -56,7 +58,8 @@ def export(
         raise UserError("there are no training examples to export", field="train")
     require_chats(pairs, chosen.TITLE)
     card = engine.describe()
-    settings, own = _settings(weights, target.system)
+    hosted = _hosted(weights, target.system)
+    settings, own = (Settings(), Own()) if hosted else _settings(weights, target.system)
     longest = settings.max_length or card.context or UNKNOWN_CONTEXT
     kept, tokens = _short_enough(pairs, engine, longest)
     checks, _ = _short_enough(validation, engine, longest)
@@ -77,6 +80,7 @@ def export(
         packing=own.packing or target.packing,
         extra={**own.extra, **target.extra},
         chat_template=getattr(engine.raw, "chat_template", None),
+        hosted=hosted,
     )
     base = job.model
     prepare: tuple[str, ...] = ()
@@ -89,6 +93,7 @@ def export(
         made[VALIDATION] = jsonl(chosen.rows(checks))
     made |= chosen.files(job)
     left_out = len(pairs) - len(kept)
+    epochs = settings.epochs if hosted is None else hosted.epochs if hosted.epochs != "auto" else None
     record: dict[str, Json] = {
         "system": target.system,
         "version": chosen.VERSION,
@@ -101,11 +106,13 @@ def export(
         "material": weights.model_dump(
             mode="json", include={"data", "document_tokens", "raft"}, exclude_defaults=True
         ),
-        "settings": settings.what_matters() | {"lr": job.lr, "max_length": longest},
+        "settings": dict(hosted.what_matters())
+        if hosted
+        else settings.what_matters() | {"lr": job.lr, "max_length": longest},
         "seed": seed,
-        "steps": job.steps,
-        "epochs": settings.epochs,
-        "training_tokens": round(tokens * settings.epochs),
+        "steps": None if hosted else job.steps,
+        "epochs": epochs,
+        "training_tokens": None if epochs is None else round(tokens * epochs),
         "rows": {
             "train": len(kept),
             "validation": len(checks),
@@ -140,6 +147,25 @@ def _settings(weights: WeightSettings, system: str) -> tuple[Settings, Own]:
                 hint="leave it out of what is exported, or say it in the other system's words with --key",
             )
     return Settings.parse(given), Own(**own)
+
+
+def _hosted(weights: WeightSettings, system: str) -> JobSettings | None:
+    """The settings of a strategy that a provider tunes anyway, where the export is to its protocol.
+
+    Raises UserError for a choice among checkpoints, which is made after the training.
+    """
+    if system != "openai" or weights.trainer not in ("openai", "azure"):
+        return None
+    shared = JobSettings.model_fields  # Azure's deployment is made after the job
+    given = {k: v for k, v in weights.settings.items() if weights.trainer == "openai" or k in shared}
+    made = validated(JobSettings, given)
+    if made.checkpoint == "best":
+        raise UserError(
+            "which checkpoint is best is seen after the training, and the script does not look",
+            field="weights.checkpoint",
+            hint="leave it out, and import the checkpoint's id that you choose",
+        )
+    return made
 
 
 def _short_enough(
@@ -184,7 +210,7 @@ def _readme(chosen: System, job: Job, record: Mapping[str, Any], remarks: Sequen
 # One training with {chosen.TITLE}
 
 {rows["train"]:,} training and {rows["validation"]:,} validation examples, rendered as they will be asked; \
-{record["epochs"]:g} epochs, {record["steps"]:,} steps, about {record["training_tokens"]:,} tokens.
+{_size(record)}.
 
 On the machine that trains, once:
 
@@ -204,6 +230,14 @@ What is not stated (seconds, money) stays unknown in the reports; it is never ta
 
 {said or "- Nothing."}
 """
+
+
+def _size(record: Mapping[str, Any]) -> str:
+    """How much is trained, as far as it is known here: a provider may choose the epochs, and its steps."""
+    if record["epochs"] is None:
+        return "the provider chooses the epochs"
+    steps = f", {record['steps']:,} steps" if record["steps"] is not None else ""
+    return f"{record['epochs']:g} epochs{steps}, about {record['training_tokens']:,} tokens"
 
 
 def _sha256(text: str) -> str:

@@ -115,7 +115,7 @@ def tuned(
         key = spec.task, spec.strategy, spec.model
         if key not in kinds or spec.train_size > kinds[key].train_size:
             kinds[key] = spec
-    engines = pool.Engines(suite, {}, prices, declared=declared)
+    engines = pool.Engines(suite, {}, prices, asks=False, declared=declared)  # nothing is sent from here
     pool.fetch_models(suite, list(kinds.values()), progress.PlainDisplay(_stderr()), declared=declared)
     with tempfile.TemporaryDirectory() as folder:
         world = World(suite, tasks, engines.get, engines.embedder, Path(folder))

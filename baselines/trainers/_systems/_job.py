@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import yaml
 
+from breakeven.baselines.trainers._job_settings import JobSettings
 from breakeven.baselines.trainers._settings import Settings
 from breakeven.harness.contracts import Json, Message
 from breakeven.harness.errors import UserError
@@ -46,6 +47,7 @@ class Job:
         packing: put several examples into one row, where the system can.
         extra: keys of the system's own configuration, laid over ours.
         chat_template: Jinja text in place of the model's own template; None: its own.
+        hosted: settings of a job at a provider, where the strategy's trainer is one; they go before ours.
     """
 
     model: str
@@ -63,6 +65,7 @@ class Job:
     packing: bool = False
     extra: Mapping[str, Json] = field(default_factory=dict)
     chat_template: str | None = None
+    hosted: JobSettings | None = None
 
     def __post_init__(self) -> None:
         batch, micro = self.settings.batch_size, self.micro_batch

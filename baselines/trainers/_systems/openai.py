@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from breakeven.baselines.trainers._job_settings import JobSettings
 from breakeven.baselines.trainers._systems._job import Job, conversation, overlaid, whole_epochs
 from breakeven.harness.errors import UserError
 from breakeven.harness.training import TrainingPair
@@ -47,14 +48,18 @@ def files(job: Job) -> dict[str, str]:
 
 def body(job: Job) -> dict[str, Any]:
     """The request that creates the job, without `training_file` and `validation_file`."""
+    ours = {"epochs": whole_epochs(job, TITLE), "batch_size": job.settings.batch_size}
+    hosted = job.hosted or JobSettings.model_validate(ours)
     hyperparameters = {
-        "n_epochs": whole_epochs(job, TITLE),
-        "batch_size": job.settings.batch_size,
-        "learning_rate_multiplier": "auto",
+        "n_epochs": hosted.epochs,
+        "batch_size": hosted.batch_size,
+        "learning_rate_multiplier": hosted.learning_rate_multiplier,
     }
     made = {
-        "model": job.model,
+        **hosted.body,
+        "model": hosted.model or job.model,
         "seed": job.seed,
+        **({"suffix": hosted.suffix} if hosted.suffix else {}),
         "method": {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}},
     }
     return overlaid(made, job.extra)
@@ -69,8 +74,13 @@ def adapter(job: Job) -> str:
 
 
 def remarks(job: Job) -> tuple[str, ...]:
+    chosen = (
+        "rank and schedule, and what is `auto` in job.json"
+        if job.hosted
+        else ("rank, schedule and learning rate; epochs and batch size are ours")
+    )
     return (
-        "The provider chooses rank, schedule and learning rate; epochs and batch size are ours.",
+        f"The provider chooses {chosen}.",
         "The provider bills the training tokens of every epoch.",
     )
 
@@ -83,7 +93,7 @@ _TEMPLATE = '''\
 """Uploads the rows, starts the job, waits, and prints the tuned model's id: python fine_tune.py
 
 Needs OPENAI_API_KEY, and OPENAI_BASE_URL for another provider. What it started stands in job-started.json:
-run again, it goes on waiting for that job and starts no second one.
+run again, it goes on waiting for that job and starts no second one, even if the answer to the first was lost.
 """
 
 import json
@@ -95,6 +105,13 @@ import openai
 TRAIN, VALIDATION = {train!r}, {validation!r}
 STARTED = pathlib.Path("job-started.json")
 client = openai.OpenAI()
+state = json.loads(STARTED.read_text()) if STARTED.exists() else {{}}
+
+
+def note(**found):
+    """Before the next request, so that whoever is interrupted knows what has been asked."""
+    state.update(found)
+    STARTED.write_text(json.dumps(state))
 
 
 def uploaded(path):
@@ -102,26 +119,37 @@ def uploaded(path):
         return client.files.create(file=file, purpose="fine-tune").id
 
 
+def begun():
+    """The job of an earlier start, whose id was never noted: no other trains on this file."""
+    every = client.fine_tuning.jobs.list()
+    return next((j for j in every if j.training_file == state["training_file"]), None)
+
+
 def created(body):
-    """Retried while the provider has not looked through the file yet."""
+    """Asked once, since a job is billed; again only while the provider has not looked through the file."""
     for attempt in range(12):
         try:
-            return client.fine_tuning.jobs.create(**body)
+            return client.with_options(max_retries=0).fine_tuning.jobs.create(**body)
         except openai.BadRequestError as error:
             if "ready" not in str(error).lower() or attempt == 11:
                 raise
             time.sleep(5)
+        except (openai.APIConnectionError, openai.InternalServerError) as error:
+            raise SystemExit(f"no answer to the job's creation; run this again, it looks first: {{error}}")
 
 
-if STARTED.exists():
-    job = client.fine_tuning.jobs.retrieve(json.loads(STARTED.read_text())["id"])
+if "training_file" not in state:
+    note(validation_file=uploaded(VALIDATION) if VALIDATION else None, training_file=uploaded(TRAIN))
+if "id" in state:
+    job = client.fine_tuning.jobs.retrieve(state["id"])
 else:
-    body = json.loads(pathlib.Path({job!r}).read_text())
-    body["training_file"] = uploaded(TRAIN)
-    if VALIDATION:
-        body["validation_file"] = uploaded(VALIDATION)
-    job = created(body)
-    STARTED.write_text(json.dumps({{"id": job.id}}))
+    job = begun() if state.get("asked") else None
+    if job is None:
+        note(asked=True)
+        body = json.loads(pathlib.Path({job!r}).read_text())
+        body |= {{name: state[name] for name in ("training_file", "validation_file") if state[name]}}
+        job = created(body)
+    note(id=job.id)
 
 while job.status not in ("succeeded", "failed", "cancelled"):
     print(job.status, flush=True)
