@@ -175,7 +175,10 @@ def _check_reference(suite: Suite, tasks: Mapping[str, Task]) -> None:
 
 
 def resume(folder: Path, options: Options, display: Display) -> Outcome:
-    """Go on with a run: finished cells are kept, broken-off ones continue, failed ones are tried again."""
+    """Go on with a run: finished cells are kept, broken-off ones continue, failed ones are tried again.
+
+    Cells that `only` has left out before stay left out, unless `only` names them now.
+    """
     info = store.read_json(folder / "run.json")
     if info is None:
         raise UserError("not a run folder: there is no run.json in it", file=folder)
@@ -236,6 +239,8 @@ def _go(
 ) -> Outcome:
     specs = plan.cells(suite, tasks, options.only)
     planned = [s.id for s in plan.cells(suite, tasks)]
+    if again and not options.only:
+        specs = _still_asked(specs, store.read_json(folder / "run.json"), display)
     engines.keep_purse(folder / "purse.json")
     deployments.sweep(folder, engines.book, display.note, engines.purse())
     runner = Runner(
@@ -256,7 +261,8 @@ def _go(
         info = store.read_json(folder / "run.json")
         models = {**info.get("models", {}), **engines.cards()}
         prices = _prices(suite, engines, {**models, **_served(folder)})
-        now = {"cells": planned, "models": models, "price_book": prices}
+        asked = list(dict.fromkeys([*info.get("asked", ()), *(s.id for s in specs)]))
+        now = {"cells": planned, "asked": asked, "models": models, "price_book": prices}
         # a run that had nothing left to do was finished when it was
         if runner.worked or "finished" not in info or store.as_dict({**info, **now}) != info:
             store.write_json(folder / "run.json", {**info, **now, "finished": _now()})
@@ -265,6 +271,18 @@ def _go(
         for alarm in alarms:
             display.note(alarm)
     return Outcome(folder, runner.states, alarms)
+
+
+def _still_asked(specs: Sequence[CellSpec], info: Mapping[str, Any], display: Display) -> list[CellSpec]:
+    """Without cells that have been left out of the run so far; what the suite has gained since is asked."""
+    left_out = set(info.get("cells", ())) - set(info.get("asked") or info.get("cells", ()))
+    kept = [s for s in specs if s.id not in left_out]
+    if len(kept) < len(specs):
+        number = len(specs) - len(kept)
+        what = "a cell that was" if number == 1 else f"{number} cells that were"
+        display.note(f"{what} left out before (--only) {'is' if number == 1 else 'are'} not run now either; "
+                     "--only '*' runs everything")  # fmt: skip
+    return kept
 
 
 def _look_again(runner: Runner, specs: Sequence[CellSpec], engines: Engines, gate: ahead.Gate) -> None:

@@ -19,7 +19,7 @@ from breakeven.harness import deployments, probed
 from breakeven.harness import formats as f
 from breakeven.harness.evidence import Name
 from breakeven.harness.pricing import Pricing
-from breakeven.harness.results import DONE, Results
+from breakeven.harness.results import DONE, FOLD, Results
 from breakeven.harness.wording import RULE
 from breakeven.reports import _examples, _predicted, _provenance
 from breakeven.reports._rows import standing
@@ -143,11 +143,12 @@ def alarms(results: Results) -> list[str]:
 
 def _unfinished(results: Results) -> str:
     open_cells = [c for c in results.cells.values() if c.state not in (DONE, "failed", "not-applicable")]
-    planned = len(results.info.get("cells") or results.cells)
-    missing = len(open_cells) + planned - len(results.cells)
+    asked = {FOLD.sub("", c) for c in results.info.get("asked") or results.info.get("cells") or results.cells}
+    missing = len(open_cells) + len(asked - results.cells.keys())
     if not missing:
         return ""
-    return f"This run is not finished: {missing} of {f.plural(planned, 'cell')} have no result yet."
+    planned = f.plural(len(asked | results.cells.keys()), "cell")
+    return f"This run is not finished: {missing} of {planned} have no result yet."
 
 
 def _breakable(value: object) -> Markup:

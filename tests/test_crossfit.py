@@ -414,7 +414,7 @@ def test_a_limit_caps_what_is_scored_over_all_folds_and_is_frozen(folder: Path, 
     write_suite(folder, {"learner": "Learner", "blind": "Blind"})
     run = ("run", "s.yaml", "--name", "r", "--limit", "5")
     assert breakeven(*run, "--only", "learner").code == 0
-    assert breakeven("run", "--resume", "runs/r").code == 0
+    assert breakeven("run", "--resume", "runs/r", "--only", "*").code == 0
     found = results.load(folder / "runs/r")
     assert {len(c.predictions) for c in found.cells.values()} == {5}
     assert sorted(Counter(found.cells["weather--learner--s0"].fold_of).values()) == [1, 2, 2]

@@ -200,7 +200,12 @@ def test_only_chosen_strategies_run_and_the_rest_can_follow(folder: Path, breake
     write_suite(folder, {"apple": mine("LastWord"), "pear": mine("LastWord")})
     assert breakeven("run", "s.yaml", "--name", "r", "--only", "app*").code == 0
     assert not (folder / "runs/r/cells/weather--pear").exists()
-    assert breakeven("run", "--resume", "runs/r").code == 0
+    said = breakeven("run", "--resume", "runs/r")  # what was left out may cost money
+    assert said.code == 0
+    assert "--only '*' runs everything" in said.out
+    assert not (folder / "runs/r/cells/weather--pear").exists()
+    assert "not finished" not in (folder / "runs/r/report.html").read_text()
+    assert breakeven("run", "--resume", "runs/r", "--only", "*").code == 0
     assert status(folder, "weather--pear")["state"] == "done"
     assert status(folder, "weather--apple")["attempts"] == 1
 
@@ -208,7 +213,7 @@ def test_only_chosen_strategies_run_and_the_rest_can_follow(folder: Path, breake
 def test_a_limit_caps_the_test_examples_and_is_kept_on_resume(folder: Path, breakeven: Callable) -> None:
     write_suite(folder, {"a": mine("LastWord"), "b": mine("LastWord")})
     assert breakeven("run", "s.yaml", "--name", "r", "--limit", "5", "--only", "a").code == 0
-    assert breakeven("run", "--resume", "runs/r").code == 0
+    assert breakeven("run", "--resume", "runs/r", "--only", "*").code == 0
     for cell in ("weather--a", "weather--b"):
         assert len((folder / "runs/r/cells" / cell / "predictions.jsonl").read_text().splitlines()) == 5
 
@@ -339,7 +344,7 @@ def test_seeds_that_were_never_begun_are_missed_in_the_table(folder: Path, break
     write_suite(folder, {"b": mine("Seeded")}, seeds=[0, 1, 2])
     assert breakeven("run", "s.yaml", "--name", "r", "--only", "*s0").code == 0
     assert "1 of 3 seeds" in results.load(folder / "runs/r").tables["weather"][0].notes
-    assert breakeven("run", "--resume", "runs/r").code == 0
+    assert breakeven("run", "--resume", "runs/r", "--only", "*").code == 0
     assert results.load(folder / "runs/r").tables["weather"][0].notes == ()
 
 
