@@ -162,6 +162,10 @@ def _references(row: Row, columns: Columns, choices: Sequence[str] | None) -> tu
     texts = [_label(a) for a in answers]
     for text in texts:
         if text not in choices:
+            if not text.strip():
+                raise _fault(
+                    row, "the row has no answer", columns.answer, "fill the cell, or leave the row out"
+                )
             near = difflib.get_close_matches(text, choices, n=1)
             hint = f"did you mean '{near[0]}'?" if near else f"the choices are {_shortened(choices)}"
             raise _fault(row, f"the label '{text}' is not among the choices", columns.answer, hint)

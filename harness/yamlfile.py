@@ -98,6 +98,7 @@ def validated(model: type[M], data: Any, source: YamlFile | None = None) -> M:
         found = error.errors(include_url=False)
         # Of a union's complaints, "should be a string" says nothing about keys and values.
         first = next((e for e in found if not _is_other_branch(e)), found[0])
+        first = next((e for e in found if _is_misspelt(e, first)), first)
         location = _location(first, data)
         hint = None
         if first["type"] == "extra_forbidden":
@@ -123,6 +124,14 @@ def validated(model: type[M], data: Any, source: YamlFile | None = None) -> M:
 def _is_other_branch(error: Any) -> bool:
     plain = error["type"] in {"string_type", "float_type", "int_type", "bool_type"}
     return plain and isinstance(error["input"], Mapping)
+
+
+def _is_misspelt(error: Any, missing: Any) -> bool:
+    """Whether an unknown key is nearly the one that is missing beside it: then that is the mistake."""
+    if (missing["type"], error["type"]) != ("missing", "extra_forbidden"):
+        return False
+    (*there, key), (*here, wanted) = error["loc"], missing["loc"]
+    return there == here and bool(difflib.get_close_matches(str(key), [str(wanted)]))
 
 
 def _location(error: Any, data: Any) -> Location:

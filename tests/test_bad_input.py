@@ -85,6 +85,13 @@ def test_an_unknown_key_in_a_suite(folder: Path, refused: Callable) -> None:
     assert "seeds" in said
 
 
+def test_a_required_key_that_is_misspelt(folder: Path, refused: Callable) -> None:
+    change(folder / "s.yaml", "strategies:", "strategeis:")
+    said = refused()
+    assert "s.yaml:4, field 'strategeis': unknown key" in said
+    assert "did you mean strategies?" in said
+
+
 def test_an_unknown_key_in_a_task(folder: Path, refused: Callable) -> None:
     change(folder / "drinks.yaml", "choices:", "choises:")
     said = refused()

@@ -163,6 +163,14 @@ def test_only_what_is_missing_is_asked(folder: Path) -> None:
     assert not [q for q in person.asked if "column" in q or "rows" in q or "called" in q or "better" in q]
 
 
+def test_a_row_without_a_label_is_named_and_is_no_choice(folder: Path) -> None:
+    answers = [*DRINKS * 10]
+    answers[6] = ""
+    with pytest.raises(UserError, match="the row has no answer") as found:
+        made(folder, answers)
+    assert found.value.line == 7
+
+
 def test_the_answers_end_up_in_the_files(folder: Path) -> None:
     data = write_rows(folder, DRINKS * 10)
     person = Person(rows=data, better="style", called="drinks", month="2,500", line="Take orders.")

@@ -118,7 +118,8 @@ def shape(rows: Sequence[Row], column: str, several: bool | None = None) -> Shap
     if lists and several:
         values = [answer for v in values if isinstance(v, list) for answer in v]
     kind = _kind(values)
-    choices = tuple(sorted({_text(v) for v in values})) if kind == "choices" else ()
+    named = (text for text in map(_text, values) if text.strip())  # a row without an answer is no choice
+    choices = tuple(sorted(set(named))) if kind == "choices" else ()
     metrics, instructions = _DEFAULTS[kind]
     longest = max((len(_text(v)) for v in values), default=16)
     return Shape(kind, column, bool(lists and several), choices, metrics, _room(longest, kind), instructions)
