@@ -403,9 +403,10 @@ class OpenAIEngine:
             self.deployment.keep(stop.is_set)
         reservation = self._guard.reserve(worst, stop.is_set)
         spent = worst  # unless it is known to be less
+        shape = self._shape  # of this attempt: another one may learn the newer name meanwhile
         try:
             started = time.perf_counter()
-            reply = self._post(request, fields)
+            reply = self._post(request, {**shape.body(request), **fields})
             seconds = time.perf_counter() - started
             appears = self.deployment is not None
             completion = _wire.read(reply, request, seconds, self._server, appears=appears)
@@ -413,9 +414,9 @@ class OpenAIEngine:
             return completion, reply.json() if fields else None
         except _wire.OtherRoom as error:
             spent = 0.0
-            if self._shape.room_as == "max_completion_tokens":
+            if shape.room_as == _wire.NEWER:
                 raise _wire.Refused(f"{self._server.host} refuses request '{request.id}' ({error})") from None
-            self._shape = replace(self._shape, room_as="max_completion_tokens")
+            self._shape = replace(shape, room_as=_wire.NEWER)
             raise
         except _wire.NotBilled:
             spent = 0.0
@@ -423,10 +424,9 @@ class OpenAIEngine:
         finally:
             self._guard.settle(reservation, spent)
 
-    def _post(self, request: Request, fields: Mapping[str, Any]) -> httpx.Response:
-        url, payload = self._server.url(request), {**self._shape.body(request), **fields}
+    def _post(self, request: Request, payload: Mapping[str, Any]) -> httpx.Response:
         try:
-            return self._client.post(url, json=payload, auth=self._server)
+            return self._client.post(self._server.url(request), json=payload, auth=self._server)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             failure: _wire.TryAgain = _wire.NotSent(f"cannot connect ({type(error).__name__})")
         except httpx.TimeoutException:
