@@ -221,6 +221,27 @@ def test_a_pause_until_a_date_is_waited_for(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize(
+    ("date", "until", "waits"),
+    [
+        (
+            "Wed, 21 Oct 2015 07:28:00 GMT",
+            "Wed, 21 Oct 2015 07:28:10 GMT",
+            10.0,
+        ),  # a clock that is years behind
+        ("Wed, 21 Oct 2099 07:28:00 GMT", "Wed, 21 Oct 2099 07:28:10 -0000", 10.0),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", "Wed, 21 Oct 2015 07:27:00 GMT", 0.0),
+        ("today", "Wed, 21 Oct 2015 07:28:10 GMT", 0.0),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", "tomorrow", None),
+    ],
+)
+def test_a_pause_until_a_date_goes_by_the_clock_of_the_server(
+    date: str, until: str, waits: float | None
+) -> None:
+    reply = httpx.Response(429, headers={"Date": date, "Retry-After": until})
+    assert _wire.retry_after(reply) == waits
+
+
+@pytest.mark.parametrize(
     ("status", "billed"), [(429, False), (503, False), (529, False), (408, True), (502, True), (504, True)]
 )
 def test_an_attempt_that_a_gateway_gave_up_on_may_have_been_billed(

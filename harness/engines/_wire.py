@@ -329,7 +329,8 @@ def _error(reply: httpx.Response, server: Server) -> tuple[str, str]:
 
 def retry_after(reply: httpx.Response) -> float | None:
     """Seconds the server asks to wait, from a number or a date; else until what it says is used up is
-    allowed again (`x-ratelimit-*`)."""
+    allowed again (`x-ratelimit-*`). A date is counted from the reply's own: the clocks here and there differ.
+    """
     asked = reply.headers.get("retry-after-ms")
     scale = 1000.0 if asked else 1.0
     asked = asked or reply.headers.get("retry-after")
@@ -339,10 +340,17 @@ def retry_after(reply: httpx.Response) -> float | None:
         return max(0.0, float(asked) / scale)
     except ValueError:
         pass
+    until, now = _date(asked), _date(reply.headers.get("date", "")) or datetime.now(UTC)
+    return max(0.0, (until - now).total_seconds()) if until is not None else None
+
+
+def _date(text: str) -> datetime | None:
+    """A date of a header, which is in UTC; None where it is none."""
     try:
-        return max(0.0, (parsedate_to_datetime(asked) - datetime.now(UTC)).total_seconds())
+        found = parsedate_to_datetime(text)
     except (ValueError, TypeError):
         return None
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
 def _reset_after(headers: httpx.Headers) -> float | None:
