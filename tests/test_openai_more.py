@@ -116,6 +116,78 @@ def test_what_a_batch_leaves_unanswered_is_sent_again_alone(
     assert [len(content.splitlines()) for content in server.uploads] == [3, 1]
 
 
+WRONG_ROOM = "Unsupported parameter: 'max_tokens' is not supported. Use 'max_completion_tokens' instead."
+
+
+def newer_room(body: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+    """As Azure's newer models answer."""
+    if "max_tokens" in body:
+        return 400, {"error": {"message": WRONG_ROOM, "param": "max_tokens", "code": "unsupported_parameter"}}
+    return echo(body)
+
+
+def test_a_batch_refused_by_the_older_name_of_the_room_is_sent_again_by_the_newer_one(
+    batches: Callable[..., BatchServer], tmp_path: Path
+) -> None:
+    server, guard, book = batches(newer_room), SpendGuard(None), PriceBook.load()
+    engine = batched(server, tmp_path, price_as="openai/gpt-4o-mini")
+    engine.bill_to(guard, book)
+    assert len(ask(engine, *many(4))) == 4
+    assert posts(server, "batches") == 2
+    price = book.token_price("batch/openai/gpt-4o-mini")
+    assert price is not None
+    assert guard.spent == pytest.approx(4 * price.cost(Usage(100, 10)))  # the refused ones cost nothing
+    assert server.files == {}
+    ask(engine, chat("b"))
+    assert posts(server, "batches") == 3  # it knows by now
+
+
+def test_the_newer_name_of_the_room_is_known_to_whoever_resumes(
+    batches: Callable[..., BatchServer], tmp_path: Path
+) -> None:
+    server = batches(newer_room)
+    for _ in range(2):  # first the one that is refused is waited for, then the one that takes its place
+        with pytest.raises(Pending):
+            ask(batched(server, tmp_path, batch_wait=0.0))
+    assert ask(batched(server, tmp_path, batch_wait=0.0))["a"].text == "IS WATER WET?"
+    assert posts(server, "batches") == 2
+    with pytest.raises(Pending):
+        ask(batched(server, tmp_path, batch_wait=0.0), chat("b"))
+    assert b"max_completion_tokens" in server.uploads[2]
+    assert len(server.uploads) == 3
+
+
+def test_a_batch_refused_by_both_names_of_the_room_is_not_sent_a_third_time(
+    batches: Callable[..., BatchServer], tmp_path: Path
+) -> None:
+    server = batches(lambda body: (400, {"error": {"message": WRONG_ROOM}}))
+    with pytest.raises(UserError, match="2 of 2 requests refused: Unsupported parameter"):
+        ask(batched(server, tmp_path), *many(2))
+    assert posts(server, "batches") == 2
+
+
+def test_a_request_that_a_batch_refuses_for_good_is_not_said_to_be_sent_again(
+    batches: Callable[..., BatchServer], tmp_path: Path
+) -> None:
+    def picky(body: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+        if body["messages"][0]["content"] == "word 1":
+            return 400, {"error": {"message": "temperature must be 1"}}
+        return echo(body)
+
+    guard, book, got = SpendGuard(None), PriceBook.load(), list[str]()
+    server = batches(picky)
+    engine = batched(server, tmp_path, price_as="openai/gpt-4o-mini")
+    engine.bill_to(guard, book)
+    with pytest.raises(UserError, match=r"1 of 3 requests refused.*request '1'.*must be 1.*`body`") as told:
+        got.extend(c.id for c in engine.complete([chat(str(i), f"word {i}") for i in range(3)]))
+    assert "--resume" not in str(told.value)
+    assert sorted(got) == ["0", "2"]
+    price = book.token_price("batch/openai/gpt-4o-mini")
+    assert price is not None
+    assert guard.spent == pytest.approx(2 * price.cost(Usage(100, 10)))
+    assert server.files == {}
+
+
 def test_a_batch_is_paid_at_its_price(batches: Callable[..., BatchServer], tmp_path: Path) -> None:
     guard, book = SpendGuard(None), PriceBook.load()
     engine = batched(batches(), tmp_path, price_as="openai/gpt-4o-mini")

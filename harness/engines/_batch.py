@@ -44,7 +44,8 @@ class Sent:
     """A batch as it is written down.
 
     `requests` are digests of its requests in their order; `asked` what was asked for and may not be noted
-    yet; `read` says that all its answers were handed out; `outputs` are the files that it made.
+    yet; `read` says that all its answers were handed out; `outputs` are the files that it made; `room_as` is
+    the name that its file gives the room for an answer.
     """
 
     nonce: str
@@ -54,6 +55,7 @@ class Sent:
     asked: list[str] = field(default_factory=list)
     read: bool = False
     outputs: list[str] = field(default_factory=list)
+    room_as: str = _wire.OLDER
 
 
 class Batches:
@@ -63,6 +65,9 @@ class Batches:
         file: where they are written down between processes; None: nowhere.
         wait: seconds to look at a batch before Pending is raised; `minutes`: when to look again then.
         sleep: waits.
+
+    `shape` is that of the next request: the newer name of the room is learned from a batch that was refused,
+    and written down with it, so that not every process has to send, and wait for, another one to learn it.
     """
 
     def __init__(
@@ -76,10 +81,17 @@ class Batches:
         minutes: float,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._http, self._server, self._shape = http, server, shape
+        self._http, self._server, self.shape = http, server, shape
         self._file, self._wait, self._minutes, self._sleep = file, wait, minutes, sleep
-        rows = store.read_json(file, []) if file is not None else []
-        self._known = [Sent(**row) for row in rows]
+        kept = (store.read_json(file) if file is not None else None) or {"batches": [], "newer": []}
+        self._known = [Sent(**row) for row in kept["batches"]]
+        self._newer: list[list[str]] = kept["newer"]  # servers and models that want the newer name
+        if self._model in self._newer:
+            self.shape = replace(shape, room_as=_wire.NEWER)
+
+    @property
+    def _model(self) -> list[str]:
+        return [self._server.base_url, self.shape.model]
 
     def find(self, requests: Sequence[Request]) -> Sent:
         """The batch under way that holds these requests, else a new one, of which nothing was asked yet."""
@@ -97,8 +109,12 @@ class Batches:
 
         Raises:
             Pending: while the batch is under way.
-            Over: it ended without all answers; those there are were handed out before.
+            OtherRoom: it is over and refused requests by the older name of their room: send them again.
+            Refused: it is over and refused requests, as it would again.
+            Over: it is over without all answers.
             ProviderError: the server does not answer, or not in its protocol; the batch stays known.
+
+        Of a batch that is over, `sent.read`, the answers there are were handed out before.
         """
         batch = self._look(sent.batch) if sent.batch else self._made(requests, sent)
         began = time.monotonic()
@@ -125,7 +141,9 @@ class Batches:
         self._save()
 
     def _digest(self, request: Request) -> str:
-        return store.digest([self._server.base_url, request.id, self._shape.body(request)])
+        """The same by either name of the room, which may be learned while a batch is under way."""
+        body = replace(self.shape, room_as=_wire.OLDER).body(request)
+        return store.digest([self._server.base_url, request.id, body])
 
     # --- up ----------------------------------------------------------------------------------
 
@@ -140,6 +158,7 @@ class Batches:
 
             found = uploads() if sent.asked else []
             sent.asked = ["file"]
+            sent.room_as = sent.room_as if found else self.shape.room_as
             self._save()
             made = (
                 found[0]
@@ -190,7 +209,7 @@ class Batches:
                 "custom_id": str(number),
                 "method": "POST",
                 "url": self._path(request),
-                "body": self._shape.body(request),
+                "body": self.shape.body(request),
             }
             made.append(json.dumps(row, ensure_ascii=False) + "\n")
         return "".join(made).encode("utf-8", "replace")
@@ -215,29 +234,62 @@ class Batches:
                 "looks again"
             )
         wanted = {self._digest(r): r for r in requests}
-        missing, reasons = set(wanted), dict[str, str]()
+        missing, reasons = set(wanted), dict[str, _wire.TryAgain | UserError]()
         for file in sent.outputs:
             for row in self._rows(file, sent):
                 key = sent.requests[row["number"]]
                 try:
                     completion = self._completion(row, wanted.get(key) or Request(key))
                 except (_wire.TryAgain, UserError) as error:
-                    reasons[key] = str(error)
+                    by_both = isinstance(error, _wire.OtherRoom) and sent.room_as != _wire.OLDER
+                    reasons[key] = _wire.Refused(str(error)) if by_both else error
                     continue
                 paid(completion.usage)
                 if key in missing:
                     missing.discard(key)
                     yield completion
+        unanswered = {key: reasons.get(key) for key in sent.requests if key in missing}
+        if any(isinstance(error, _wire.OtherRoom) for error in unanswered.values()):
+            self._learn()
         sent.read = True
         self._save()
-        if missing:
-            errors = (batch.get("errors") or {}).get("data") or [{}]
-            why = next((reasons[key] for key in sent.requests if key in missing and key in reasons), "")
-            why = why or self._server.clean(str(errors[0].get("message") or batch["status"]))
-            raise Over(
-                f"batch {sent.batch} at {self._server.host} {batch['status']} with {len(missing)} of "
-                f"{len(wanted)} requests unanswered: {why}; --resume sends those again"
+        if unanswered:
+            raise self._failure(batch, sent, list(unanswered.values()), len(wanted))
+
+    def _learn(self) -> None:
+        """From now on the room has its newer name."""
+        self.shape = replace(self.shape, room_as=_wire.NEWER)
+        if self._model not in self._newer:
+            self._newer.append(self._model)
+
+    def _failure(
+        self,
+        batch: Mapping[str, Any],
+        sent: Sent,
+        unanswered: Sequence[_wire.TryAgain | UserError | None],
+        asked: int,
+    ) -> Exception:
+        """What to raise for requests without an answer, each with its reason where the batch says one.
+
+        A refusal for good comes first: to send it again, with or without the others, mends nothing.
+        """
+        told = f"batch {sent.batch} at {self._server.host} {batch['status']} with"
+        refused = [error for error in unanswered if isinstance(error, UserError)]
+        if refused:
+            return _wire.Refused(
+                f"{told} {len(refused)} of {asked} requests refused: {refused[0].what}",
+                field=refused[0].field,
+                hint=refused[0].hint,
             )
+        known = [error for error in unanswered if error is not None]
+        for error in known:
+            if isinstance(error, _wire.OtherRoom):
+                return error
+        errors = (batch.get("errors") or {}).get("data") or [{}]
+        why = str(known[0]) if known else self._server.clean(str(errors[0].get("message") or batch["status"]))
+        return Over(
+            f"{told} {len(unanswered)} of {asked} requests unanswered: {why}; --resume sends those again"
+        )
 
     def _completion(self, row: Mapping[str, Any], request: Request) -> Completion:
         reply = row.get("response") or {}
@@ -332,4 +384,4 @@ class Batches:
 
     def _save(self) -> None:
         if self._file is not None:
-            store.write_json(self._file, self._known)
+            store.write_json(self._file, {"batches": self._known, "newer": self._newer})

@@ -24,6 +24,7 @@ from breakeven.harness.contracts import Capabilities, Completion, ModelCard, Req
 from breakeven.harness.deployments import FILE as HOSTING
 from breakeven.harness.deployments import Deployment, Plan, Record
 from breakeven.harness.engines import _batch, _hosted_choices, _wire
+from breakeven.harness.engines._in_batches import in_batches
 from breakeven.harness.engines._parallel import in_parallel
 from breakeven.harness.errors import NotApplicable, UserError
 from breakeven.harness.hosted import Endpoint, HostedModel
@@ -306,7 +307,7 @@ class OpenAIEngine:
     def _in_a_batch(
         self, requests: Sequence[Request], price: TokenPrice | None, wait: float, minutes: float
     ) -> Iterator[Completion]:
-        """Paid before it is sent, at its worst; what it cost less is given back when the answers come."""
+        """The answers of a batch; what it learned about the server holds for what is asked next."""
         batches = _batch.Batches(
             self._client,
             self._server,
@@ -316,30 +317,10 @@ class OpenAIEngine:
             minutes=minutes,
             sleep=self.sleep or time.sleep,
         )
-        sent, costs = batches.find(requests), list[float]()
-        name, over = f"batch {sent.nonce}", False
-        if not sent.batch:
-            self._guard.charge(
-                name, sum(price.cost(_wire.worst_case(r, self._shape)) for r in requests) if price else 0.0
-            )
-
-        def paid(usage: Usage) -> None:
-            costs.append(price.cost(usage) if price else 0.0)
-
         try:
-            yield from batches.answers(sent, requests, paid)
-            over = True
-        except _batch.Over:
-            over = True
-            raise
-        except UserError:
-            if not sent.batch:  # refused: there is none
-                self._guard.bill(name, 0.0)
-            raise
+            yield from in_batches(batches, requests, self._guard, price)
         finally:
-            if over:
-                self._guard.bill(name, sum(costs))
-                batches.tidy()
+            self._shape = batches.shape
 
     def _completion(self, request: Request, price: TokenPrice | None, stop: threading.Event) -> Completion:
         """The answer to one request, or its choices scored."""
