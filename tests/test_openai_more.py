@@ -14,7 +14,7 @@ from openai_server import KEY, OpenAIServer, ask, chat, engine_for, many
 from tiny_suite import write_suite
 
 from breakeven.harness.contracts import Usage
-from breakeven.harness.engines import _hosted_choices
+from breakeven.harness.engines import _batch, _hosted_choices
 from breakeven.harness.engines.openai import OpenAIEngine, Pace, ProviderError
 from breakeven.harness.errors import NotApplicable, Pending, UserError
 from breakeven.harness.ledger import Ledger
@@ -77,6 +77,24 @@ def test_nobody_waited_for_an_answer_of_a_batch_so_it_has_no_seconds(
 
 def test_all_requests_go_into_one_batch(batches: Callable[..., BatchServer], tmp_path: Path) -> None:
     assert [len(g) for g in batched(batches(), tmp_path).plan(many(500))] == [500]
+
+
+def test_a_batch_holds_no_more_than_a_provider_takes_in_number_or_in_bytes(
+    batches: Callable[..., BatchServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_batch, "MOST_BYTES", 5000)
+    monkeypatch.setattr(_batch, "MOST", 20)
+    server = batches()
+    engine = batched(server, tmp_path)
+    requests = [*many(50), *(chat(f"long {i}", "é" * 900) for i in range(6)), chat("longer", "é" * 4000)]
+    plan = engine.plan(requests)
+    assert [r.id for group in plan for r in group] == [r.id for r in requests]
+    for group in plan:
+        ask(engine, *group)
+    assert all(len(sent) <= 5000 for sent in server.uploads[:-1])
+    assert len(server.uploads[-1].splitlines()) == 1  # refused by the server, if at all
+    assert [len(group) for group in plan[:2]] == [20, 20]
+    assert len(plan) < 10
 
 
 def test_a_batch_that_takes_long_is_left_and_found_again(

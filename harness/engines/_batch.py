@@ -26,8 +26,8 @@ from breakeven.harness.engines import _wire
 from breakeven.harness.errors import Pending, UserError
 
 FILE = "batches.json"
-#: Requests that OpenAI takes in one batch.
-MOST = 50_000
+#: What OpenAI takes in one batch, by its documentation of the Batch API: requests, and 200 MB of file.
+MOST, MOST_BYTES = 50_000, 200_000_000
 _OVER = ("completed", "failed", "expired", "cancelled")
 _PAUSES = (0.5, 1.0, 2.0, 4.0, None)
 #: A server that asks for a longer pause than this is not waited for.
@@ -56,6 +56,39 @@ class Sent:
     read: bool = False
     outputs: list[str] = field(default_factory=list)
     room_as: str = _wire.OLDER
+
+
+def groups(
+    requests: Sequence[Request], server: _wire.Server, shape: _wire.Shape, most: int | None = None
+) -> list[list[Request]]:
+    """The requests in their order, cut where a batch would grow beyond `most` (as many as a provider takes,
+    unless told) or a file beyond its bytes, whichever name it gives the room."""
+    made: list[list[Request]] = []
+    longest, filled = replace(shape, room_as=_wire.NEWER), 0
+    for request in requests:
+        size = len(_line(MOST, request, server, longest))
+        if not made or len(made[-1]) == (most or MOST) or filled + size > MOST_BYTES:
+            made.append([])
+            filled = 0
+        made[-1].append(request)
+        filled += size
+    return made
+
+
+def _line(number: int, request: Request, server: _wire.Server, shape: _wire.Shape) -> bytes:
+    """A request in the file of a batch."""
+    row = {
+        "custom_id": str(number),
+        "method": "POST",
+        "url": _path(request, server),
+        "body": shape.body(request),
+    }
+    return (json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8", "replace")
+
+
+def _path(request: Request, server: _wire.Server) -> str:
+    path = httpx.URL(server.url(request)).path
+    return path[path.rindex("/v1/") :] if "/v1/" in path else path
 
 
 class Batches:
@@ -181,7 +214,7 @@ class Batches:
         again = bool(there) or "batch" in sent.asked
         sent.asked = ["file", "batch"]
         self._save()
-        path = self._path(requests[0])
+        path = _path(requests[0], self._server)
         asked = {
             "input_file_id": sent.file,
             "endpoint": path,
@@ -198,21 +231,8 @@ class Batches:
                     self._ask("POST", f"/batches/{twin['id']}/cancel")
         return dict(batch)
 
-    def _path(self, request: Request) -> str:
-        path = httpx.URL(self._server.url(request)).path
-        return path[path.rindex("/v1/") :] if "/v1/" in path else path
-
     def _lines(self, requests: Sequence[Request]) -> bytes:
-        made = []
-        for number, request in enumerate(requests):
-            row = {
-                "custom_id": str(number),
-                "method": "POST",
-                "url": self._path(request),
-                "body": self.shape.body(request),
-            }
-            made.append(json.dumps(row, ensure_ascii=False) + "\n")
-        return "".join(made).encode("utf-8", "replace")
+        return b"".join(_line(n, r, self._server, self.shape) for n, r in enumerate(requests))
 
     # --- down --------------------------------------------------------------------------------
 

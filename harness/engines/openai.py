@@ -239,7 +239,9 @@ class OpenAIEngine:
 
     def plan(self, requests: Sequence[Request], concurrency: int | None = None) -> list[list[Request]]:
         """Groups in the given order; answers do not depend on them."""
-        size = concurrency or (_batch.MOST if self._batch is not None else GROUP)
+        if self._batch is not None:
+            return _batch.groups(requests, self._server, self._shape, concurrency)
+        size = concurrency or GROUP
         return [list(requests[i : i + size]) for i in range(0, len(requests), size)]
 
     def count_tokens(self, request: Request) -> int:
