@@ -326,6 +326,74 @@ def test_a_batch_made_twice_because_it_showed_late_is_cancelled_once(
     assert posts(server, "batches") == 2
 
 
+@pytest.fixture
+def orphan(
+    batches: Callable[..., BatchServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[BatchServer, OpenAIEngine, SpendGuard]]:
+    """A batch that an earlier process sent: (server, engine of the process that resumes, its purse)."""
+
+    def left(**settings: Any) -> tuple[BatchServer, OpenAIEngine, SpendGuard]:
+        server = batches(**settings)
+        for process in ("first", "second"):
+            monkeypatch.setattr(_batch, "PROCESS", process)
+            guard = SpendGuard(1.0, file=tmp_path / "purse.json")
+            engine = batched(server, tmp_path, price_as="openai/gpt-4o-mini", batch_wait=0.0)
+            engine.bill_to(guard, PriceBook.load())
+            if process == "first":
+                with pytest.raises(Pending):
+                    ask(engine, *many(4, "before"))
+                assert engine.close_orphans() == []  # its own
+        return server, engine, guard
+
+    return left
+
+
+Orphan = Callable[..., tuple[BatchServer, OpenAIEngine, SpendGuard]]
+
+
+def test_a_batch_whose_prompts_have_changed_is_cancelled_and_costs_nothing(orphan: Orphan) -> None:
+    server, engine, guard = orphan(looks=2)
+    before = guard.spent
+    with pytest.raises(Pending):
+        ask(engine, *many(4, "after"))
+    (told,) = engine.close_orphans()
+    assert "batch-0" in told
+    assert "is closed" in told
+    assert [b["status"] for b in server.batches.values()] == ["cancelled", "validating"]
+    assert list(server.files) == ["file-1"]
+    assert guard.spent == pytest.approx(before, rel=0.05)  # the worst case of the new one alone
+    assert engine.close_orphans() == []
+
+
+def test_a_batch_that_was_answered_for_nobody_is_paid_at_what_it_used(orphan: Orphan) -> None:
+    server, engine, guard = orphan()
+    (told,) = engine.close_orphans()
+    assert "4 of its answers were billed" in told
+    price = PriceBook.load().token_price("batch/openai/gpt-4o-mini")
+    assert price is not None
+    assert guard.spent == pytest.approx(4 * price.cost(Usage(100, 10)))
+    assert server.files == {}
+
+
+def test_a_batch_that_is_asked_for_again_is_no_orphan(orphan: Orphan) -> None:
+    server, engine, _ = orphan(looks=2)
+    with pytest.raises(Pending):
+        ask(engine, *many(4, "before"))
+    assert engine.close_orphans() == []
+    assert posts(server, "batches/batch-0/cancel") == 0
+
+
+def test_an_orphan_that_cannot_be_closed_keeps_its_money_and_is_said(orphan: Orphan) -> None:
+    server, engine, guard = orphan()
+    before, server.offered = guard.spent, False
+    (told,) = engine.close_orphans()
+    assert "could not be closed" in told
+    assert "stay set aside" in told
+    assert guard.spent == before
+    server.offered = True
+    assert "is closed" in engine.close_orphans()[0]
+
+
 def test_a_batch_that_nobody_prices_is_refused(batches: Callable[..., BatchServer], tmp_path: Path) -> None:
     engine = batched(batches(), tmp_path, price_as="mistral/mistral-small-latest")
     with pytest.raises(UserError, match="nobody knows"):

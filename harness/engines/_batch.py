@@ -33,6 +33,8 @@ _PAUSES = (0.5, 1.0, 2.0, 4.0, None)
 #: A server that asks for a longer pause than this is not waited for.
 _LONGEST = 60.0
 _PAGES = 20
+#: This process, among those that work on a run one after the other.
+PROCESS = uuid.uuid4().hex[:16]
 
 
 class Over(_wire.ProviderError):
@@ -45,7 +47,8 @@ class Sent:
 
     `requests` are digests of its requests in their order; `asked` what was asked for and may not be noted
     yet; `read` says that all its answers were handed out; `outputs` are the files that it made; `room_as` is
-    the name that its file gives the room for an answer.
+    the name that its file gives the room for an answer. `server` is where it was sent, `price_as` what the
+    price book calls its tokens, `process` who asked for it last.
     """
 
     nonce: str
@@ -56,6 +59,9 @@ class Sent:
     read: bool = False
     outputs: list[str] = field(default_factory=list)
     room_as: str = _wire.OLDER
+    server: str = ""
+    price_as: str = ""
+    process: str = ""
 
 
 def groups(
@@ -91,6 +97,10 @@ def _path(request: Request, server: _wire.Server) -> str:
     return path[path.rindex("/v1/") :] if "/v1/" in path else path
 
 
+def _name(sent: Sent) -> str:
+    return f"breakeven-{sent.nonce}-batch.jsonl"
+
+
 class Batches:
     """The batches of an engine.
 
@@ -123,16 +133,57 @@ class Batches:
             self.shape = replace(shape, room_as=_wire.NEWER)
 
     @property
+    def host(self) -> str:
+        return self._server.host
+
+    @property
     def _model(self) -> list[str]:
         return [self._server.base_url, self.shape.model]
 
-    def find(self, requests: Sequence[Request]) -> Sent:
+    def find(self, requests: Sequence[Request], price_as: str = "") -> Sent:
         """The batch under way that holds these requests, else a new one, of which nothing was asked yet."""
         wanted = [self._digest(r) for r in requests]
         for sent in self._known:
             if not sent.read and set(wanted) <= set(sent.requests):
+                sent.process = PROCESS
+                self._save()
                 return sent
-        return Sent(uuid.uuid4().hex[:16], wanted)
+        return Sent(
+            uuid.uuid4().hex[:16], wanted, server=self._server.base_url, price_as=price_as, process=PROCESS
+        )
+
+    def orphans(self) -> list[Sent]:
+        """Batches at this server that an earlier process sent and this one did not ask for.
+
+        Once all cells of a run have had their turn nobody will: their prompts are other ones now, or their
+        answers were written down just before the process that read them was killed.
+        """
+        here = [s for s in self._known if s.server == self._server.base_url]
+        return [s for s in here if not s.read and s.process != PROCESS]
+
+    def close(self, sent: Sent, paid: Callable[[Usage], None]) -> bool:
+        """Cancel a batch whose answers nobody wants. Whether it is over, and `paid` has heard what it used;
+        to cancel one may take minutes.
+
+        Raises what `answers` does, of the server.
+        """
+        if not sent.file and sent.asked:
+            sent.file = next((row["id"] for row in self._uploads(sent)), "")
+        if not sent.batch and "batch" in sent.asked:
+            sent.batch = next((row["id"] for row in self._ours(sent)), "")
+        if not sent.batch:
+            sent.read = True
+            self._save()
+            return True
+        batch = self._look(sent.batch)
+        if batch.get("status") not in (*_OVER, "cancelling"):
+            self._ask("POST", f"/batches/{sent.batch}/cancel")
+            batch = self._look(sent.batch)
+        if batch.get("status") not in _OVER:
+            return False
+        for _ in self._read(batch, [], sent, paid):
+            pass
+        return True
 
     def answers(
         self, sent: Sent, requests: Sequence[Request], paid: Callable[[Usage], None]
@@ -181,13 +232,12 @@ class Batches:
     # --- up ----------------------------------------------------------------------------------
 
     def _made(self, requests: Sequence[Request], sent: Sent) -> Mapping[str, Any]:
-        name = f"breakeven-{sent.nonce}-batch.jsonl"
         if sent not in self._known:
             self._known.append(sent)
         if not sent.file:
 
             def uploads() -> list[Any]:
-                return self._found("/files", lambda row: row.get("filename") == name)
+                return self._uploads(sent)
 
             found = uploads() if sent.asked else []
             sent.asked = ["file"]
@@ -201,14 +251,14 @@ class Batches:
                     "/files",
                     uploads,
                     data={"purpose": "batch"},
-                    files={"file": (name, self._lines(requests), "application/jsonl")},
+                    files={"file": (_name(sent), self._lines(requests), "application/jsonl")},
                 )
             )
             sent.file = made["id"]
             self._save()
 
         def ours() -> list[Any]:
-            return self._found("/batches", lambda row: row.get("input_file_id") == sent.file)
+            return self._ours(sent)
 
         there = ours() if "batch" in sent.asked else []
         again = bool(there) or "batch" in sent.asked
@@ -230,6 +280,12 @@ class Batches:
                 if twin["id"] != sent.batch and twin.get("status") not in _OVER:
                     self._ask("POST", f"/batches/{twin['id']}/cancel")
         return dict(batch)
+
+    def _uploads(self, sent: Sent) -> list[Any]:
+        return self._found("/files", lambda row: row.get("filename") == _name(sent))
+
+    def _ours(self, sent: Sent) -> list[Any]:
+        return self._found("/batches", lambda row: row.get("input_file_id") == sent.file)
 
     def _lines(self, requests: Sequence[Request]) -> bytes:
         return b"".join(_line(n, r, self._server, self.shape) for n, r in enumerate(requests))

@@ -24,7 +24,7 @@ from breakeven.harness.contracts import Capabilities, Completion, ModelCard, Req
 from breakeven.harness.deployments import FILE as HOSTING
 from breakeven.harness.deployments import Deployment, Plan, Record
 from breakeven.harness.engines import _batch, _hosted_choices, _wire
-from breakeven.harness.engines._in_batches import in_batches
+from breakeven.harness.engines._in_batches import close_orphans, in_batches
 from breakeven.harness.engines._parallel import in_parallel
 from breakeven.harness.errors import NotApplicable, UserError
 from breakeven.harness.hosted import Endpoint, HostedModel
@@ -306,11 +306,25 @@ class OpenAIEngine:
             return self._in_a_batch(requests, price, *self._batch)
         return in_parallel(lambda r, stop: self._completion(r, price, stop), requests, self.concurrency)
 
+    def close_orphans(self) -> list[str]:
+        """Cancel and settle the batches at this server that an earlier process of the run sent and this one
+        did not ask for; a sentence on each. To be called when every cell of the run has had its turn."""
+        if self._batch is None or self._batches_file is None:
+            return []
+        return close_orphans(self._batches(*self._batch), self._guard, self._prices().token_price)
+
     def _in_a_batch(
         self, requests: Sequence[Request], price: TokenPrice | None, wait: float, minutes: float
     ) -> Iterator[Completion]:
         """The answers of a batch; what it learned about the server holds for what is asked next."""
-        batches = _batch.Batches(
+        batches = self._batches(wait, minutes)
+        try:
+            yield from in_batches(batches, requests, self._guard, price, self._token_name)
+        finally:
+            self._shape = batches.shape
+
+    def _batches(self, wait: float, minutes: float) -> _batch.Batches:
+        return _batch.Batches(
             self._client,
             self._server,
             self._shape,
@@ -319,10 +333,6 @@ class OpenAIEngine:
             minutes=minutes,
             sleep=self.sleep or time.sleep,
         )
-        try:
-            yield from in_batches(batches, requests, self._guard, price)
-        finally:
-            self._shape = batches.shape
 
     def _completion(self, request: Request, price: TokenPrice | None, stop: threading.Event) -> Completion:
         """The answer to one request, or its choices scored."""
