@@ -14,7 +14,7 @@ from openai_server import KEY, OpenAIServer, ask, chat, engine_for, many
 from tiny_suite import write_suite
 
 from breakeven.harness.contracts import Usage
-from breakeven.harness.engines import _hosted_choices
+from breakeven.harness.engines import _batch, _hosted_choices
 from breakeven.harness.engines.openai import OpenAIEngine, Pace, ProviderError
 from breakeven.harness.errors import NotApplicable, Pending, UserError
 from breakeven.harness.ledger import Ledger
@@ -79,6 +79,24 @@ def test_all_requests_go_into_one_batch(batches: Callable[..., BatchServer], tmp
     assert [len(g) for g in batched(batches(), tmp_path).plan(many(500))] == [500]
 
 
+def test_a_batch_holds_no_more_than_a_provider_takes_in_number_or_in_bytes(
+    batches: Callable[..., BatchServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_batch, "MOST_BYTES", 5000)
+    monkeypatch.setattr(_batch, "MOST", 20)
+    server = batches()
+    engine = batched(server, tmp_path)
+    requests = [*many(50), *(chat(f"long {i}", "é" * 900) for i in range(6)), chat("longer", "é" * 4000)]
+    plan = engine.plan(requests)
+    assert [r.id for group in plan for r in group] == [r.id for r in requests]
+    for group in plan:
+        ask(engine, *group)
+    assert all(len(sent) <= 5000 for sent in server.uploads[:-1])
+    assert len(server.uploads[-1].splitlines()) == 1  # refused by the server, if at all
+    assert [len(group) for group in plan[:2]] == [20, 20]
+    assert len(plan) < 10
+
+
 def test_a_batch_that_takes_long_is_left_and_found_again(
     batches: Callable[..., BatchServer], tmp_path: Path
 ) -> None:
@@ -114,6 +132,78 @@ def test_what_a_batch_leaves_unanswered_is_sent_again_alone(
     server.leaves_out = set()
     assert run() == {str(i): f"WORD {i}" for i in range(3)}
     assert [len(content.splitlines()) for content in server.uploads] == [3, 1]
+
+
+WRONG_ROOM = "Unsupported parameter: 'max_tokens' is not supported. Use 'max_completion_tokens' instead."
+
+
+def newer_room(body: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+    """As Azure's newer models answer."""
+    if "max_tokens" in body:
+        return 400, {"error": {"message": WRONG_ROOM, "param": "max_tokens", "code": "unsupported_parameter"}}
+    return echo(body)
+
+
+def test_a_batch_refused_by_the_older_name_of_the_room_is_sent_again_by_the_newer_one(
+    batches: Callable[..., BatchServer], tmp_path: Path
+) -> None:
+    server, guard, book = batches(newer_room), SpendGuard(None), PriceBook.load()
+    engine = batched(server, tmp_path, price_as="openai/gpt-4o-mini")
+    engine.bill_to(guard, book)
+    assert len(ask(engine, *many(4))) == 4
+    assert posts(server, "batches") == 2
+    price = book.token_price("batch/openai/gpt-4o-mini")
+    assert price is not None
+    assert guard.spent == pytest.approx(4 * price.cost(Usage(100, 10)))  # the refused ones cost nothing
+    assert server.files == {}
+    ask(engine, chat("b"))
+    assert posts(server, "batches") == 3  # it knows by now
+
+
+def test_the_newer_name_of_the_room_is_known_to_whoever_resumes(
+    batches: Callable[..., BatchServer], tmp_path: Path
+) -> None:
+    server = batches(newer_room)
+    for _ in range(2):  # first the one that is refused is waited for, then the one that takes its place
+        with pytest.raises(Pending):
+            ask(batched(server, tmp_path, batch_wait=0.0))
+    assert ask(batched(server, tmp_path, batch_wait=0.0))["a"].text == "IS WATER WET?"
+    assert posts(server, "batches") == 2
+    with pytest.raises(Pending):
+        ask(batched(server, tmp_path, batch_wait=0.0), chat("b"))
+    assert b"max_completion_tokens" in server.uploads[2]
+    assert len(server.uploads) == 3
+
+
+def test_a_batch_refused_by_both_names_of_the_room_is_not_sent_a_third_time(
+    batches: Callable[..., BatchServer], tmp_path: Path
+) -> None:
+    server = batches(lambda body: (400, {"error": {"message": WRONG_ROOM}}))
+    with pytest.raises(UserError, match="2 of 2 requests refused: Unsupported parameter"):
+        ask(batched(server, tmp_path), *many(2))
+    assert posts(server, "batches") == 2
+
+
+def test_a_request_that_a_batch_refuses_for_good_is_not_said_to_be_sent_again(
+    batches: Callable[..., BatchServer], tmp_path: Path
+) -> None:
+    def picky(body: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+        if body["messages"][0]["content"] == "word 1":
+            return 400, {"error": {"message": "temperature must be 1"}}
+        return echo(body)
+
+    guard, book, got = SpendGuard(None), PriceBook.load(), list[str]()
+    server = batches(picky)
+    engine = batched(server, tmp_path, price_as="openai/gpt-4o-mini")
+    engine.bill_to(guard, book)
+    with pytest.raises(UserError, match=r"1 of 3 requests refused.*request '1'.*must be 1.*`body`") as told:
+        got.extend(c.id for c in engine.complete([chat(str(i), f"word {i}") for i in range(3)]))
+    assert "--resume" not in str(told.value)
+    assert sorted(got) == ["0", "2"]
+    price = book.token_price("batch/openai/gpt-4o-mini")
+    assert price is not None
+    assert guard.spent == pytest.approx(2 * price.cost(Usage(100, 10)))
+    assert server.files == {}
 
 
 def test_a_batch_is_paid_at_its_price(batches: Callable[..., BatchServer], tmp_path: Path) -> None:
@@ -234,6 +324,74 @@ def test_a_batch_made_twice_because_it_showed_late_is_cancelled_once(
     assert len(ask(batched(server, tmp_path), *many(3))) == 3
     assert [b["status"] for b in server.batches.values()].count("cancelled") == 1
     assert posts(server, "batches") == 2
+
+
+@pytest.fixture
+def orphan(
+    batches: Callable[..., BatchServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[BatchServer, OpenAIEngine, SpendGuard]]:
+    """A batch that an earlier process sent: (server, engine of the process that resumes, its purse)."""
+
+    def left(**settings: Any) -> tuple[BatchServer, OpenAIEngine, SpendGuard]:
+        server = batches(**settings)
+        for process in ("first", "second"):
+            monkeypatch.setattr(_batch, "PROCESS", process)
+            guard = SpendGuard(1.0, file=tmp_path / "purse.json")
+            engine = batched(server, tmp_path, price_as="openai/gpt-4o-mini", batch_wait=0.0)
+            engine.bill_to(guard, PriceBook.load())
+            if process == "first":
+                with pytest.raises(Pending):
+                    ask(engine, *many(4, "before"))
+                assert engine.close_orphans() == []  # its own
+        return server, engine, guard
+
+    return left
+
+
+Orphan = Callable[..., tuple[BatchServer, OpenAIEngine, SpendGuard]]
+
+
+def test_a_batch_whose_prompts_have_changed_is_cancelled_and_costs_nothing(orphan: Orphan) -> None:
+    server, engine, guard = orphan(looks=2)
+    before = guard.spent
+    with pytest.raises(Pending):
+        ask(engine, *many(4, "after"))
+    (told,) = engine.close_orphans()
+    assert "batch-0" in told
+    assert "is closed" in told
+    assert [b["status"] for b in server.batches.values()] == ["cancelled", "validating"]
+    assert list(server.files) == ["file-1"]
+    assert guard.spent == pytest.approx(before, rel=0.05)  # the worst case of the new one alone
+    assert engine.close_orphans() == []
+
+
+def test_a_batch_that_was_answered_for_nobody_is_paid_at_what_it_used(orphan: Orphan) -> None:
+    server, engine, guard = orphan()
+    (told,) = engine.close_orphans()
+    assert "4 of its answers were billed" in told
+    price = PriceBook.load().token_price("batch/openai/gpt-4o-mini")
+    assert price is not None
+    assert guard.spent == pytest.approx(4 * price.cost(Usage(100, 10)))
+    assert server.files == {}
+
+
+def test_a_batch_that_is_asked_for_again_is_no_orphan(orphan: Orphan) -> None:
+    server, engine, _ = orphan(looks=2)
+    with pytest.raises(Pending):
+        ask(engine, *many(4, "before"))
+    assert engine.close_orphans() == []
+    assert posts(server, "batches/batch-0/cancel") == 0
+
+
+def test_an_orphan_that_cannot_be_closed_keeps_its_money_and_is_said(orphan: Orphan) -> None:
+    server, engine, guard = orphan()
+    before, server.offered = guard.spent, False
+    (told,) = engine.close_orphans()
+    assert "could not be closed" in told
+    assert "stay set aside" in told
+    assert guard.spent == before
+    server.offered = True
+    assert "is closed" in engine.close_orphans()[0]
 
 
 def test_a_batch_that_nobody_prices_is_refused(batches: Callable[..., BatchServer], tmp_path: Path) -> None:

@@ -6,11 +6,13 @@ The bodies are those that Ollama, vLLM, llama.cpp's server, Azure, gateways and 
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from typing import Any
 
+import httpx
 import pytest
-from openai_server import KEY, Fault, OpenAIServer, ask, chat, engine_for, says
+from openai_server import KEY, Fault, OpenAIServer, ask, chat, engine_for, many, says
 
 from breakeven.harness.engines import _wire
 from breakeven.harness.engines.openai import ProviderError
@@ -163,6 +165,23 @@ def test_a_model_that_wants_its_room_by_another_name_gets_it(serve: Serve) -> No
     assert engine.describe().digest == digest  # a resumed run asks nothing again
 
 
+def test_requests_under_way_by_the_older_name_are_all_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first refusal teaches the newer name; those that come after it were sent before it was known."""
+    together = threading.Barrier(4)
+    said = "'max_tokens' is not supported, use 'max_completion_tokens'"
+    message = {"choices": [{"message": {"content": "yes"}}]}
+    engine = engine_for(type("S", (), {"url": "http://127.0.0.1:9/v1"})(), concurrency=4)  # type: ignore[arg-type]
+
+    def post(url: str, json: Any, auth: Any) -> httpx.Response:
+        if "max_tokens" in json:
+            together.wait(10)
+            return httpx.Response(400, json={"error": {"message": said}})
+        return httpx.Response(200, json=message)
+
+    monkeypatch.setattr(engine._client, "post", post)
+    assert len(ask(engine, *many(4))) == 4
+
+
 def test_a_server_that_refuses_both_names_is_told_once(serve: Serve) -> None:
     said = "'max_tokens' is not supported, use 'max_completion_tokens'"
     server = serve(faults=[error(400, {"error": {"message": said}})] * 9)
@@ -199,6 +218,27 @@ def test_a_pause_until_a_date_is_waited_for(serve: Serve) -> None:
     until = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
     ask(engine_for(serve(faults=[Fault(status=429, headers={"Retry-After": until})]), naps))
     assert 20 < naps[0] <= 30
+
+
+@pytest.mark.parametrize(
+    ("date", "until", "waits"),
+    [
+        (
+            "Wed, 21 Oct 2015 07:28:00 GMT",
+            "Wed, 21 Oct 2015 07:28:10 GMT",
+            10.0,
+        ),  # a clock that is years behind
+        ("Wed, 21 Oct 2099 07:28:00 GMT", "Wed, 21 Oct 2099 07:28:10 -0000", 10.0),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", "Wed, 21 Oct 2015 07:27:00 GMT", 0.0),
+        ("today", "Wed, 21 Oct 2015 07:28:10 GMT", 0.0),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", "tomorrow", None),
+    ],
+)
+def test_a_pause_until_a_date_goes_by_the_clock_of_the_server(
+    date: str, until: str, waits: float | None
+) -> None:
+    reply = httpx.Response(429, headers={"Date": date, "Retry-After": until})
+    assert _wire.retry_after(reply) == waits
 
 
 @pytest.mark.parametrize(

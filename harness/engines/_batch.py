@@ -26,13 +26,15 @@ from breakeven.harness.engines import _wire
 from breakeven.harness.errors import Pending, UserError
 
 FILE = "batches.json"
-#: Requests that OpenAI takes in one batch.
-MOST = 50_000
+#: What OpenAI takes in one batch, by its documentation of the Batch API: requests, and 200 MB of file.
+MOST, MOST_BYTES = 50_000, 200_000_000
 _OVER = ("completed", "failed", "expired", "cancelled")
 _PAUSES = (0.5, 1.0, 2.0, 4.0, None)
 #: A server that asks for a longer pause than this is not waited for.
 _LONGEST = 60.0
 _PAGES = 20
+#: This process, among those that work on a run one after the other.
+PROCESS = uuid.uuid4().hex[:16]
 
 
 class Over(_wire.ProviderError):
@@ -44,7 +46,9 @@ class Sent:
     """A batch as it is written down.
 
     `requests` are digests of its requests in their order; `asked` what was asked for and may not be noted
-    yet; `read` says that all its answers were handed out; `outputs` are the files that it made.
+    yet; `read` says that all its answers were handed out; `outputs` are the files that it made; `room_as` is
+    the name that its file gives the room for an answer. `server` is where it was sent, `price_as` what the
+    price book calls its tokens, `process` who asked for it last.
     """
 
     nonce: str
@@ -54,6 +58,47 @@ class Sent:
     asked: list[str] = field(default_factory=list)
     read: bool = False
     outputs: list[str] = field(default_factory=list)
+    room_as: str = _wire.OLDER
+    server: str = ""
+    price_as: str = ""
+    process: str = ""
+
+
+def groups(
+    requests: Sequence[Request], server: _wire.Server, shape: _wire.Shape, most: int | None = None
+) -> list[list[Request]]:
+    """The requests in their order, cut where a batch would grow beyond `most` (as many as a provider takes,
+    unless told) or a file beyond its bytes, whichever name it gives the room."""
+    made: list[list[Request]] = []
+    longest, filled = replace(shape, room_as=_wire.NEWER), 0
+    for request in requests:
+        size = len(_line(MOST, request, server, longest))
+        if not made or len(made[-1]) == (most or MOST) or filled + size > MOST_BYTES:
+            made.append([])
+            filled = 0
+        made[-1].append(request)
+        filled += size
+    return made
+
+
+def _line(number: int, request: Request, server: _wire.Server, shape: _wire.Shape) -> bytes:
+    """A request in the file of a batch."""
+    row = {
+        "custom_id": str(number),
+        "method": "POST",
+        "url": _path(request, server),
+        "body": shape.body(request),
+    }
+    return (json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8", "replace")
+
+
+def _path(request: Request, server: _wire.Server) -> str:
+    path = httpx.URL(server.url(request)).path
+    return path[path.rindex("/v1/") :] if "/v1/" in path else path
+
+
+def _name(sent: Sent) -> str:
+    return f"breakeven-{sent.nonce}-batch.jsonl"
 
 
 class Batches:
@@ -63,6 +108,9 @@ class Batches:
         file: where they are written down between processes; None: nowhere.
         wait: seconds to look at a batch before Pending is raised; `minutes`: when to look again then.
         sleep: waits.
+
+    `shape` is that of the next request: the newer name of the room is learned from a batch that was refused,
+    and written down with it, so that not every process has to send, and wait for, another one to learn it.
     """
 
     def __init__(
@@ -76,18 +124,66 @@ class Batches:
         minutes: float,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._http, self._server, self._shape = http, server, shape
+        self._http, self._server, self.shape = http, server, shape
         self._file, self._wait, self._minutes, self._sleep = file, wait, minutes, sleep
-        rows = store.read_json(file, []) if file is not None else []
-        self._known = [Sent(**row) for row in rows]
+        kept = (store.read_json(file) if file is not None else None) or {"batches": [], "newer": []}
+        self._known = [Sent(**row) for row in kept["batches"]]
+        self._newer: list[list[str]] = kept["newer"]  # servers and models that want the newer name
+        if self._model in self._newer:
+            self.shape = replace(shape, room_as=_wire.NEWER)
 
-    def find(self, requests: Sequence[Request]) -> Sent:
+    @property
+    def host(self) -> str:
+        return self._server.host
+
+    @property
+    def _model(self) -> list[str]:
+        return [self._server.base_url, self.shape.model]
+
+    def find(self, requests: Sequence[Request], price_as: str = "") -> Sent:
         """The batch under way that holds these requests, else a new one, of which nothing was asked yet."""
         wanted = [self._digest(r) for r in requests]
         for sent in self._known:
             if not sent.read and set(wanted) <= set(sent.requests):
+                sent.process = PROCESS
+                self._save()
                 return sent
-        return Sent(uuid.uuid4().hex[:16], wanted)
+        return Sent(
+            uuid.uuid4().hex[:16], wanted, server=self._server.base_url, price_as=price_as, process=PROCESS
+        )
+
+    def orphans(self) -> list[Sent]:
+        """Batches at this server that an earlier process sent and this one did not ask for.
+
+        Once all cells of a run have had their turn nobody will: their prompts are other ones now, or their
+        answers were written down just before the process that read them was killed.
+        """
+        here = [s for s in self._known if s.server == self._server.base_url]
+        return [s for s in here if not s.read and s.process != PROCESS]
+
+    def close(self, sent: Sent, paid: Callable[[Usage], None]) -> bool:
+        """Cancel a batch whose answers nobody wants. Whether it is over, and `paid` has heard what it used;
+        to cancel one may take minutes.
+
+        Raises what `answers` does, of the server.
+        """
+        if not sent.file and sent.asked:
+            sent.file = next((row["id"] for row in self._uploads(sent)), "")
+        if not sent.batch and "batch" in sent.asked:
+            sent.batch = next((row["id"] for row in self._ours(sent)), "")
+        if not sent.batch:
+            sent.read = True
+            self._save()
+            return True
+        batch = self._look(sent.batch)
+        if batch.get("status") not in (*_OVER, "cancelling"):
+            self._ask("POST", f"/batches/{sent.batch}/cancel")
+            batch = self._look(sent.batch)
+        if batch.get("status") not in _OVER:
+            return False
+        for _ in self._read(batch, [], sent, paid):
+            pass
+        return True
 
     def answers(
         self, sent: Sent, requests: Sequence[Request], paid: Callable[[Usage], None]
@@ -97,8 +193,12 @@ class Batches:
 
         Raises:
             Pending: while the batch is under way.
-            Over: it ended without all answers; those there are were handed out before.
+            OtherRoom: it is over and refused requests by the older name of their room: send them again.
+            Refused: it is over and refused requests, as it would again.
+            Over: it is over without all answers.
             ProviderError: the server does not answer, or not in its protocol; the batch stays known.
+
+        Of a batch that is over, `sent.read`, the answers there are were handed out before.
         """
         batch = self._look(sent.batch) if sent.batch else self._made(requests, sent)
         began = time.monotonic()
@@ -125,21 +225,23 @@ class Batches:
         self._save()
 
     def _digest(self, request: Request) -> str:
-        return store.digest([self._server.base_url, request.id, self._shape.body(request)])
+        """The same by either name of the room, which may be learned while a batch is under way."""
+        body = replace(self.shape, room_as=_wire.OLDER).body(request)
+        return store.digest([self._server.base_url, request.id, body])
 
     # --- up ----------------------------------------------------------------------------------
 
     def _made(self, requests: Sequence[Request], sent: Sent) -> Mapping[str, Any]:
-        name = f"breakeven-{sent.nonce}-batch.jsonl"
         if sent not in self._known:
             self._known.append(sent)
         if not sent.file:
 
             def uploads() -> list[Any]:
-                return self._found("/files", lambda row: row.get("filename") == name)
+                return self._uploads(sent)
 
             found = uploads() if sent.asked else []
             sent.asked = ["file"]
+            sent.room_as = sent.room_as if found else self.shape.room_as
             self._save()
             made = (
                 found[0]
@@ -149,20 +251,20 @@ class Batches:
                     "/files",
                     uploads,
                     data={"purpose": "batch"},
-                    files={"file": (name, self._lines(requests), "application/jsonl")},
+                    files={"file": (_name(sent), self._lines(requests), "application/jsonl")},
                 )
             )
             sent.file = made["id"]
             self._save()
 
         def ours() -> list[Any]:
-            return self._found("/batches", lambda row: row.get("input_file_id") == sent.file)
+            return self._ours(sent)
 
         there = ours() if "batch" in sent.asked else []
         again = bool(there) or "batch" in sent.asked
         sent.asked = ["file", "batch"]
         self._save()
-        path = self._path(requests[0])
+        path = _path(requests[0], self._server)
         asked = {
             "input_file_id": sent.file,
             "endpoint": path,
@@ -179,21 +281,14 @@ class Batches:
                     self._ask("POST", f"/batches/{twin['id']}/cancel")
         return dict(batch)
 
-    def _path(self, request: Request) -> str:
-        path = httpx.URL(self._server.url(request)).path
-        return path[path.rindex("/v1/") :] if "/v1/" in path else path
+    def _uploads(self, sent: Sent) -> list[Any]:
+        return self._found("/files", lambda row: row.get("filename") == _name(sent))
+
+    def _ours(self, sent: Sent) -> list[Any]:
+        return self._found("/batches", lambda row: row.get("input_file_id") == sent.file)
 
     def _lines(self, requests: Sequence[Request]) -> bytes:
-        made = []
-        for number, request in enumerate(requests):
-            row = {
-                "custom_id": str(number),
-                "method": "POST",
-                "url": self._path(request),
-                "body": self._shape.body(request),
-            }
-            made.append(json.dumps(row, ensure_ascii=False) + "\n")
-        return "".join(made).encode("utf-8", "replace")
+        return b"".join(_line(n, r, self._server, self.shape) for n, r in enumerate(requests))
 
     # --- down --------------------------------------------------------------------------------
 
@@ -215,29 +310,62 @@ class Batches:
                 "looks again"
             )
         wanted = {self._digest(r): r for r in requests}
-        missing, reasons = set(wanted), dict[str, str]()
+        missing, reasons = set(wanted), dict[str, _wire.TryAgain | UserError]()
         for file in sent.outputs:
             for row in self._rows(file, sent):
                 key = sent.requests[row["number"]]
                 try:
                     completion = self._completion(row, wanted.get(key) or Request(key))
                 except (_wire.TryAgain, UserError) as error:
-                    reasons[key] = str(error)
+                    by_both = isinstance(error, _wire.OtherRoom) and sent.room_as != _wire.OLDER
+                    reasons[key] = _wire.Refused(str(error)) if by_both else error
                     continue
                 paid(completion.usage)
                 if key in missing:
                     missing.discard(key)
                     yield completion
+        unanswered = {key: reasons.get(key) for key in sent.requests if key in missing}
+        if any(isinstance(error, _wire.OtherRoom) for error in unanswered.values()):
+            self._learn()
         sent.read = True
         self._save()
-        if missing:
-            errors = (batch.get("errors") or {}).get("data") or [{}]
-            why = next((reasons[key] for key in sent.requests if key in missing and key in reasons), "")
-            why = why or self._server.clean(str(errors[0].get("message") or batch["status"]))
-            raise Over(
-                f"batch {sent.batch} at {self._server.host} {batch['status']} with {len(missing)} of "
-                f"{len(wanted)} requests unanswered: {why}; --resume sends those again"
+        if unanswered:
+            raise self._failure(batch, sent, list(unanswered.values()), len(wanted))
+
+    def _learn(self) -> None:
+        """From now on the room has its newer name."""
+        self.shape = replace(self.shape, room_as=_wire.NEWER)
+        if self._model not in self._newer:
+            self._newer.append(self._model)
+
+    def _failure(
+        self,
+        batch: Mapping[str, Any],
+        sent: Sent,
+        unanswered: Sequence[_wire.TryAgain | UserError | None],
+        asked: int,
+    ) -> Exception:
+        """What to raise for requests without an answer, each with its reason where the batch says one.
+
+        A refusal for good comes first: to send it again, with or without the others, mends nothing.
+        """
+        told = f"batch {sent.batch} at {self._server.host} {batch['status']} with"
+        refused = [error for error in unanswered if isinstance(error, UserError)]
+        if refused:
+            return _wire.Refused(
+                f"{told} {len(refused)} of {asked} requests refused: {refused[0].what}",
+                field=refused[0].field,
+                hint=refused[0].hint,
             )
+        known = [error for error in unanswered if error is not None]
+        for error in known:
+            if isinstance(error, _wire.OtherRoom):
+                return error
+        errors = (batch.get("errors") or {}).get("data") or [{}]
+        why = str(known[0]) if known else self._server.clean(str(errors[0].get("message") or batch["status"]))
+        return Over(
+            f"{told} {len(unanswered)} of {asked} requests unanswered: {why}; --resume sends those again"
+        )
 
     def _completion(self, row: Mapping[str, Any], request: Request) -> Completion:
         reply = row.get("response") or {}
@@ -332,4 +460,4 @@ class Batches:
 
     def _save(self) -> None:
         if self._file is not None:
-            store.write_json(self._file, self._known)
+            store.write_json(self._file, {"batches": self._known, "newer": self._newer})

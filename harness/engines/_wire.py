@@ -31,6 +31,8 @@ _OWN_FIELDS = frozenset(
 _UNBILLED = frozenset({429, 500, 503, 529})
 #: How a server says that a prompt is too long.
 _TOO_LONG = re.compile(r"context (length|size|window)|prompt is too long", re.I)
+#: Names of the room for an answer: the one that most servers know, and the one that newer models want.
+OLDER, NEWER = "max_tokens", "max_completion_tokens"
 #: 429 that no waiting mends.
 _NO_CREDIT = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
 
@@ -60,7 +62,7 @@ class Busy(TryAgain, NotBilled):
 
 
 class OtherRoom(TryAgain, NotBilled):
-    """The server wants the room of an answer by the name `max_completion_tokens`."""
+    """The server wants the room of an answer by the newer name."""
 
 
 class Refused(UserError, NotBilled):
@@ -158,7 +160,7 @@ class Shape:
     base_url: str
     reasoning_tokens: int = 0
     extra: Mapping[str, Any] = field(default_factory=dict)
-    room_as: str = "max_tokens"  # as soon as a server has said so, max_completion_tokens
+    room_as: str = OLDER  # as soon as a server has said so, NEWER
 
     def __post_init__(self) -> None:
         taken = sorted(_OWN_FIELDS & self.extra.keys())
@@ -178,9 +180,9 @@ class Shape:
         """The JSON to send. OpenAI's own chat models want `max_completion_tokens`, others `max_tokens`."""
         made: dict[str, Any] = {"model": self.model, "temperature": request.temperature, "seed": request.seed}
         if request.text is not None:
-            made |= {"prompt": request.text, "max_tokens": self.room(request)}
+            made |= {"prompt": request.text, OLDER: self.room(request)}
         else:
-            name = "max_completion_tokens" if "//api.openai.com" in self.base_url else self.room_as
+            name = NEWER if "//api.openai.com" in self.base_url else self.room_as
             made |= {"messages": [dict(m) for m in request.messages], name: self.room(request)}
         if request.stop:
             made["stop"] = list(request.stop)
@@ -273,7 +275,7 @@ def _refusal(
         raise TryAgain(f"{status} {said}".strip(), retry_after(reply))
     if status == 400 and code in ("content_filter", "content_policy_violation"):
         return Completion(request.id, "", "content_filter", _estimate(request, ""), seconds)
-    if status == 400 and "max_completion_tokens" in said and "'max_tokens'" in said:
+    if status == 400 and NEWER in said and f"'{OLDER}'" in said:
         raise OtherRoom(said)
     if status in (401, 403):
         held = f"the key in {server.api_key_env}" if server.api_key_env else "a request without a key"
@@ -327,7 +329,8 @@ def _error(reply: httpx.Response, server: Server) -> tuple[str, str]:
 
 def retry_after(reply: httpx.Response) -> float | None:
     """Seconds the server asks to wait, from a number or a date; else until what it says is used up is
-    allowed again (`x-ratelimit-*`)."""
+    allowed again (`x-ratelimit-*`). A date is counted from the reply's own: the clocks here and there differ.
+    """
     asked = reply.headers.get("retry-after-ms")
     scale = 1000.0 if asked else 1.0
     asked = asked or reply.headers.get("retry-after")
@@ -337,10 +340,17 @@ def retry_after(reply: httpx.Response) -> float | None:
         return max(0.0, float(asked) / scale)
     except ValueError:
         pass
+    until, now = _date(asked), _date(reply.headers.get("date", "")) or datetime.now(UTC)
+    return max(0.0, (until - now).total_seconds()) if until is not None else None
+
+
+def _date(text: str) -> datetime | None:
+    """A date of a header, which is in UTC; None where it is none."""
     try:
-        return max(0.0, (parsedate_to_datetime(asked) - datetime.now(UTC)).total_seconds())
+        found = parsedate_to_datetime(text)
     except (ValueError, TypeError):
         return None
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
 def _reset_after(headers: httpx.Headers) -> float | None:

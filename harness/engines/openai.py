@@ -24,6 +24,7 @@ from breakeven.harness.contracts import Capabilities, Completion, ModelCard, Req
 from breakeven.harness.deployments import FILE as HOSTING
 from breakeven.harness.deployments import Deployment, Plan, Record
 from breakeven.harness.engines import _batch, _hosted_choices, _wire
+from breakeven.harness.engines._in_batches import close_orphans, in_batches
 from breakeven.harness.engines._parallel import in_parallel
 from breakeven.harness.errors import NotApplicable, UserError
 from breakeven.harness.hosted import Endpoint, HostedModel
@@ -238,7 +239,9 @@ class OpenAIEngine:
 
     def plan(self, requests: Sequence[Request], concurrency: int | None = None) -> list[list[Request]]:
         """Groups in the given order; answers do not depend on them."""
-        size = concurrency or (_batch.MOST if self._batch is not None else GROUP)
+        if self._batch is not None:
+            return _batch.groups(requests, self._server, self._shape, concurrency)
+        size = concurrency or GROUP
         return [list(requests[i : i + size]) for i in range(0, len(requests), size)]
 
     def count_tokens(self, request: Request) -> int:
@@ -303,11 +306,25 @@ class OpenAIEngine:
             return self._in_a_batch(requests, price, *self._batch)
         return in_parallel(lambda r, stop: self._completion(r, price, stop), requests, self.concurrency)
 
+    def close_orphans(self) -> list[str]:
+        """Cancel and settle the batches at this server that an earlier process of the run sent and this one
+        did not ask for; a sentence on each. To be called when every cell of the run has had its turn."""
+        if self._batch is None or self._batches_file is None:
+            return []
+        return close_orphans(self._batches(*self._batch), self._guard, self._prices().token_price)
+
     def _in_a_batch(
         self, requests: Sequence[Request], price: TokenPrice | None, wait: float, minutes: float
     ) -> Iterator[Completion]:
-        """Paid before it is sent, at its worst; what it cost less is given back when the answers come."""
-        batches = _batch.Batches(
+        """The answers of a batch; what it learned about the server holds for what is asked next."""
+        batches = self._batches(wait, minutes)
+        try:
+            yield from in_batches(batches, requests, self._guard, price, self._token_name)
+        finally:
+            self._shape = batches.shape
+
+    def _batches(self, wait: float, minutes: float) -> _batch.Batches:
+        return _batch.Batches(
             self._client,
             self._server,
             self._shape,
@@ -316,30 +333,6 @@ class OpenAIEngine:
             minutes=minutes,
             sleep=self.sleep or time.sleep,
         )
-        sent, costs = batches.find(requests), list[float]()
-        name, over = f"batch {sent.nonce}", False
-        if not sent.batch:
-            self._guard.charge(
-                name, sum(price.cost(_wire.worst_case(r, self._shape)) for r in requests) if price else 0.0
-            )
-
-        def paid(usage: Usage) -> None:
-            costs.append(price.cost(usage) if price else 0.0)
-
-        try:
-            yield from batches.answers(sent, requests, paid)
-            over = True
-        except _batch.Over:
-            over = True
-            raise
-        except UserError:
-            if not sent.batch:  # refused: there is none
-                self._guard.bill(name, 0.0)
-            raise
-        finally:
-            if over:
-                self._guard.bill(name, sum(costs))
-                batches.tidy()
 
     def _completion(self, request: Request, price: TokenPrice | None, stop: threading.Event) -> Completion:
         """The answer to one request, or its choices scored."""
@@ -403,9 +396,10 @@ class OpenAIEngine:
             self.deployment.keep(stop.is_set)
         reservation = self._guard.reserve(worst, stop.is_set)
         spent = worst  # unless it is known to be less
+        shape = self._shape  # of this attempt: another one may learn the newer name meanwhile
         try:
             started = time.perf_counter()
-            reply = self._post(request, fields)
+            reply = self._post(request, {**shape.body(request), **fields})
             seconds = time.perf_counter() - started
             appears = self.deployment is not None
             completion = _wire.read(reply, request, seconds, self._server, appears=appears)
@@ -413,9 +407,9 @@ class OpenAIEngine:
             return completion, reply.json() if fields else None
         except _wire.OtherRoom as error:
             spent = 0.0
-            if self._shape.room_as == "max_completion_tokens":
+            if shape.room_as == _wire.NEWER:
                 raise _wire.Refused(f"{self._server.host} refuses request '{request.id}' ({error})") from None
-            self._shape = replace(self._shape, room_as="max_completion_tokens")
+            self._shape = replace(shape, room_as=_wire.NEWER)
             raise
         except _wire.NotBilled:
             spent = 0.0
@@ -423,10 +417,9 @@ class OpenAIEngine:
         finally:
             self._guard.settle(reservation, spent)
 
-    def _post(self, request: Request, fields: Mapping[str, Any]) -> httpx.Response:
-        url, payload = self._server.url(request), {**self._shape.body(request), **fields}
+    def _post(self, request: Request, payload: Mapping[str, Any]) -> httpx.Response:
         try:
-            return self._client.post(url, json=payload, auth=self._server)
+            return self._client.post(self._server.url(request), json=payload, auth=self._server)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             failure: _wire.TryAgain = _wire.NotSent(f"cannot connect ({type(error).__name__})")
         except httpx.TimeoutException:
