@@ -98,6 +98,11 @@ class Engines:
         if self._purse is not None and hasattr(engine, "keep_hosting"):
             engine.keep_hosting(self._purse.parent)
 
+    def close_orphans(self) -> list[str]:
+        """Have batches closed that no cell asks for any more; a sentence on each."""
+        closing = [e.close_orphans for e in self._made.values() if hasattr(e, "close_orphans")]
+        return [line for close in closing for line in close()]
+
     def _bill(self, engine: Engine) -> None:
         if hasattr(engine, "bill_to"):
             limits = self._suite.limits

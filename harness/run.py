@@ -257,6 +257,11 @@ def _go(
         _look_again(runner, specs, engines, options.gate)
     try:
         runner.run(specs)
+        if set(planned) == set(runner.states) and not {"failed", "stopped", "waiting"} & set(
+            runner.states.values()
+        ):  # every cell has asked for what it still wants
+            for line in engines.close_orphans():
+                display.note(line)
     finally:
         info = store.read_json(folder / "run.json")
         models = {**info.get("models", {}), **engines.cards()}

@@ -246,6 +246,32 @@ def test_a_run_leaves_a_batch_under_way_and_takes_its_answers_when_resumed(
     assert all('"seconds": null' in row for row in rows)
 
 
+def test_a_resumed_run_closes_the_batch_of_a_task_that_has_changed(
+    batches: Callable[..., BatchServer],
+    hosted: Path,
+    breakeven: Callable[..., Said],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server = batches(looks=9)
+    model = {"model": "small", "engine": "openai", "base_url": server.url, "api_key_env": "TEST_KEY",
+             "batch": True, "batch_wait": 0}  # fmt: skip
+    path = write_suite(
+        hosted,
+        Path("unused"),
+        models={"api": model},
+        strategies={"zero-shot": {}, "majority": {}},
+        limits={"allow_unpriced": True},
+    )
+    assert breakeven("run", path, "--name", "r").code == 3
+    monkeypatch.setattr(_batch, "PROCESS", "another")
+    task = hosted / "weather.yaml"
+    task.write_text(task.read_text().replace("Say what", "Tell what"))
+    said = breakeven("run", "--resume", hosted / "runs/r")
+    assert said.code == 3
+    assert "which no cell asks for any more, is closed" in said.out + said.err
+    assert [b["status"] for b in server.batches.values()] == ["cancelled", "validating"]
+
+
 def test_whoever_is_killed_while_reading_answers_reads_the_rest_and_pays_once(
     batches: Callable[..., BatchServer], tmp_path: Path
 ) -> None:
