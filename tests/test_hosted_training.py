@@ -6,8 +6,10 @@ import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import fine_tuning_server
 import pytest
 from conftest import Said
 from fine_tuning_server import KEY, FineTuningServer, Lost
@@ -102,6 +104,41 @@ def test_the_file_holds_the_prompts_that_are_asked_with_the_answer_last(
     asked = server.arrived("POST", CHATS)[-1].body["messages"]
     assert [m["role"] for m in first] == ["system", "user", "assistant"]
     assert first[0] == asked[0]
+
+
+def test_answers_that_are_only_shown_are_not_learned(tuning: Start, hosted: Path, breakeven: Call) -> None:
+    server = tuning()
+    weights = {"trainer": "openai", "epochs": 1, "wait": 60, "price_as": "test/ft-tiny", "keep_files": True}
+    strategies = {"tuned": {"demonstrations": {"k": 2}, "weights": weights}}
+    said = run(breakeven, suite(server, hosted, strategies=strategies))
+    assert said.code == 0, said.out + said.err
+    assert len(server.files) == 2  # training and validation
+    for _, content in server.files.values():
+        for line in content.splitlines():
+            answers = [m for m in json.loads(line)["messages"] if m["role"] == "assistant"]
+            assert [m.get("weight", 1) for m in answers] == [0, 0, 1]
+    learned = fine_tuning_server._learned_turns(content.splitlines())
+    assert len(learned) == len(content.splitlines())
+
+
+def test_a_server_learns_every_answer_without_weight_0() -> None:
+    shown, asked = {"role": "assistant", "content": "a"}, {"role": "user", "content": "q"}
+    row = {"messages": [asked, shown, asked, shown]}
+    assert len(fine_tuning_server._learned_turns([json.dumps(row).encode()])) == 2
+
+
+def test_a_model_that_learned_shown_answers_too_is_not_taken_for_one_that_did_not() -> None:
+    """Earlier versions sent no weights: what they made has another address, everything else has its old."""
+    from breakeven.baselines import _hosted
+    from breakeven.baselines.trainers.openai import openai
+    from breakeven.harness.training import TrainingPair
+
+    asked, shown = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
+    plain, few = TrainingPair("1", (asked,), "a"), TrainingPair("1", (asked, shown, asked), "a")
+    where: Any = SimpleNamespace(base_url="u", model="m")
+    keys = [set(_hosted._spec(openai(), "openai", [pair], [], where, 0)) for pair in (plain, few)]
+    assert keys[1] - keys[0] == {"learned"}
+    assert keys[0] == {"trainer", "source", "settings", "seed", "model", "pairs", "validation"}
 
 
 def test_two_strategies_that_want_the_same_model_share_one_job(
