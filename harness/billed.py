@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from breakeven.harness import _foresee, costs, plan
+from breakeven.harness import _foresee, costs, plan, store
 from breakeven.harness._foresee import Foreseen, World
 from breakeven.harness.contracts import Engine, Usage
 from breakeven.harness.plan import CellSpec
@@ -174,9 +174,11 @@ def _with_hosting(
 
 
 def _begun(world: World, key: str) -> bool:
-    """Whether the run has this training already, or has asked for it."""
+    """Whether the run has this training already, or has asked for it; not where a job was only thought of,
+    and the spending limit or a kill came before it was asked for."""
     made = world.folder / "artifacts" / f"hosted-{key}"
-    return made.exists() or (made.with_name(f"{made.name}.partial") / "job.json").exists()
+    job = store.read_json(made.with_name(f"{made.name}.partial") / "job.json", {})
+    return made.exists() or bool(job.get("job")) or "job" in job.get("asked", ())
 
 
 def _money(amount: float) -> str:

@@ -261,6 +261,19 @@ def test_a_strategy_that_says_nothing_before_it_runs_has_no_known_bill(
     assert hosted_run(breakeven, allowed).code == 0
 
 
+def test_a_training_that_the_limit_stopped_is_still_to_be_billed(
+    tuning: Start, hosted: Path, breakeven: Call
+) -> None:
+    file = suite(tuning(), hosted, limits={"spend": 0.5, "ask_above": 0.02}, timing=QUICK)
+    hosted_run(breakeven, file, "--yes")
+    assert state(hosted)[0] == "stopped"
+    frozen = hosted / "runs/r/suite.yaml"
+    frozen.write_text(frozen.read_text().replace("spend: 0.5", "spend: 100"))
+    breakeven("run", "--resume", "runs/r", "--yes")
+    first, again = (look["bill"]["training"] for look in read(hosted / "runs/r/preflight.json"))
+    assert again == first > 0
+
+
 def test_on_a_terminal_it_asks(
     tuning: Start, hosted: Path, breakeven: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
