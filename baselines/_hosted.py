@@ -36,7 +36,12 @@ def endpoint_of(engine: EngineSession, trainer: str) -> Endpoint:
             f"{card.engine} engine"
         )
     endpoint: Endpoint = find()
-    return endpoint
+
+    def count(pair: TrainingPair) -> int:
+        asked = engine.count_tokens(Request(pair.id, pair.messages))
+        return asked + engine.count_tokens(Request(pair.id, text=pair.answer))
+
+    return replace(endpoint, count=count)
 
 
 def tune(

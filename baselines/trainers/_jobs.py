@@ -87,9 +87,12 @@ class Job:
 
         Raises SpendingLimitReached; sends nothing.
         """
-        money = self.endpoint.training_money(len(rows(pairs)) * epochs)
+        money, likely = self.endpoint.training_money(len(rows(pairs)) * epochs), None
+        if self.endpoint.count is not None:  # as `_hosted.foresee` counts, so that it is what was accepted
+            tokens = round(sum(map(self.endpoint.count, pairs)) * epochs)
+            likely = self.endpoint.training_money(tokens)
         if money:
-            self.endpoint.guard.charge(self.sending.charge, money)
+            self.endpoint.guard.charge(self.sending.charge, money, likely=likely)
 
     def _settle(self, tokens: float | None) -> None:
         """Correct what was taken beforehand by what was billed, where that is known."""
