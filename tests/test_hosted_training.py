@@ -15,6 +15,8 @@ from conftest import Said
 from fine_tuning_server import KEY, FineTuningServer, Lost
 from hosted_world import cell, ledger, read, state, suite
 
+from breakeven.harness import spending
+
 pytest.importorskip("openai")
 
 Start = Callable[..., FineTuningServer]
@@ -343,6 +345,115 @@ def test_a_job_stopped_by_hand_goes_on_when_resumed(
     hold.set()
     assert resume(breakeven, hosted).code == 0
     assert len(server.jobs) == 1
+
+
+# --- wanted no more --------------------------------------------------------------------------
+
+
+def left_waiting(server: FineTuningServer, hosted: Path, breakeven: Call, **weights: Any) -> Path:
+    """A job under way; returns the run's suite, in which epochs can be changed from 2."""
+    assert run(breakeven, suite(server, hosted, weights={"wait": 0, **weights})).code == 3
+    return hosted / "runs/r/suite.yaml"
+
+
+def change(frozen: Path, old: str, new: str) -> None:
+    text = frozen.read_text()
+    assert old in text
+    frozen.write_text(text.replace(old, new))
+
+
+def test_a_job_that_nobody_wants_after_a_change_is_given_up_and_told(
+    tuning: Start, hosted: Path, breakeven: Call
+) -> None:
+    hold = threading.Event()
+    server = tuning(hold=hold)
+    change(left_waiting(server, hosted, breakeven), "epochs: 2", "epochs: 3")
+    (charge,) = spending.standing(hosted / "runs/r/purse.json").open
+    server.jobs["ftjob-0001"].row["trained_tokens"] = 70
+    said = resume(breakeven, hosted)
+    assert said.code == 3, said.out + said.err
+    assert [job.row["status"] == "cancelled" for job in server.jobs.values()] == [True, False]
+    told = "job ftjob-0001 at 127.0.0.1"
+    assert told in said.out
+    assert "is wanted by no cell any more and was cancelled; it says it trained 70 tokens" in said.out
+    assert len(server.files) == 2  # those of the second job
+    purse = read(hosted / "runs/r/purse.json")
+    assert purse["charges"][charge] == pytest.approx(70 * 1000 / 1e6)
+    assert charge not in purse["open"]
+    hold.set()
+    server.run_job()
+    said = resume(breakeven, hosted)
+    assert said.code == 0, said.out + said.err
+    assert "ftjob-0001" not in said.out  # told once
+    assert (len(server.jobs), server.files) == (2, {})
+    assert told in breakeven("report", "runs/r", "-o", "-").out
+
+
+def test_what_a_given_up_job_may_have_cost_stays_set_aside_where_it_does_not_say(
+    tuning: Start, hosted: Path, breakeven: Call
+) -> None:
+    server = tuning(hold=threading.Event())
+    change(left_waiting(server, hosted, breakeven), "epochs: 2", "epochs: 3")
+    (charge,) = spending.standing(hosted / "runs/r/purse.json").open
+    said = resume(breakeven, hosted)
+    assert "it does not say what it trained, so that" in said.out
+    assert charge in spending.standing(hosted / "runs/r/purse.json").open
+
+
+def test_an_unwanted_job_that_has_ended_meanwhile_is_paid_and_not_trained_again(
+    tuning: Start, hosted: Path, breakeven: Call
+) -> None:
+    hold = threading.Event()
+    server = tuning(hold=hold)
+    frozen = left_waiting(server, hosted, breakeven)
+    change(frozen, "epochs: 2", "epochs: 3")
+    hold.set()
+    server.run_job()
+    said = resume(breakeven, hosted)
+    assert "has ended there (succeeded); it says it trained" in said.out
+    server.run_job()
+    change(frozen, "epochs: 3", "epochs: 2")
+    said = resume(breakeven, hosted)
+    assert said.code == 0, said.out + said.err
+    assert read(cell(hosted) / "training.json")["job"] == "ftjob-0001"
+
+
+def test_a_job_that_a_cell_still_wants_goes_on(tuning: Start, hosted: Path, breakeven: Call) -> None:
+    """Also where the cell was broken off, or is not asked for now."""
+    server = tuning(hold=threading.Event())
+    left_waiting(server, hosted, breakeven)
+    breakeven("run", "--resume", hosted / "runs/r", "--only", "weather--zero-shot")
+    (cell(hosted) / "pending.json").unlink()
+    assert resume(breakeven, hosted).code == 3
+    assert len(server.jobs) == 1
+    assert not server.arrived("POST", f"{JOBS}/.*/cancel")
+
+
+def test_an_unwanted_job_that_cannot_be_cancelled_is_told_and_tried_again(
+    tuning: Start, hosted: Path, breakeven: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = tuning(hold=threading.Event())
+    change(left_waiting(server, hosted, breakeven), "epochs: 2", "epochs: 3")
+    with monkeypatch.context() as patch:
+        patch.setenv("TEST_KEY", "sk-wrong-0123456789")
+        said = resume(breakeven, hosted)
+    assert said.code == 1
+    assert "is wanted by no cell any more, is not cancelled and may be billed" in said.out
+    assert "sk-wrong" not in said.out
+    resume(breakeven, hosted)
+    assert server.jobs["ftjob-0001"].row["status"] == "cancelled"
+
+
+def test_a_job_that_may_have_been_asked_for_by_a_cell_that_was_broken_off_is_left(
+    tuning: Start, hosted: Path, breakeven: Call
+) -> None:
+    """What is foreseen of a training is not always to the letter what is trained."""
+    server = tuning(hold=threading.Event())
+    left_waiting(server, hosted, breakeven)
+    (partial,) = (hosted / "runs/r/artifacts").glob("hosted-*.partial")
+    partial.rename(partial.with_name("hosted-0123456789abcdef.partial"))
+    assert "was broken off and may have asked for it" in resume(breakeven, hosted).out
+    assert server.jobs["ftjob-0001"].row["status"] != "cancelled"
 
 
 # --- what the provider says ------------------------------------------------------------------
