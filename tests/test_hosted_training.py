@@ -444,6 +444,18 @@ def test_an_unwanted_job_that_cannot_be_cancelled_is_told_and_tried_again(
     assert server.jobs["ftjob-0001"].row["status"] == "cancelled"
 
 
+def test_an_unwanted_job_at_a_server_that_no_model_is_asked_at_is_told(
+    tuning: Start, hosted: Path, breakeven: Call
+) -> None:
+    first, second = tuning(hold=threading.Event()), tuning()
+    change(left_waiting(first, hosted, breakeven), first.url, second.url)
+    said = resume(breakeven, hosted)
+    assert said.code == 1
+    assert f"no model of the suite is asked at {first.url}" in said.out
+    assert "ftjob-0001" in said.out
+    assert not second.arrived("POST", f"{JOBS}/.*/cancel")
+
+
 def test_a_job_that_may_have_been_asked_for_by_a_cell_that_was_broken_off_is_left(
     tuning: Start, hosted: Path, breakeven: Call
 ) -> None:
