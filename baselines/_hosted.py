@@ -36,7 +36,12 @@ def endpoint_of(engine: EngineSession, trainer: str) -> Endpoint:
             f"{card.engine} engine"
         )
     endpoint: Endpoint = find()
-    return endpoint
+
+    def count(pair: TrainingPair) -> int:
+        asked = engine.count_tokens(Request(pair.id, pair.messages))
+        return asked + engine.count_tokens(Request(pair.id, text=pair.answer))
+
+    return replace(endpoint, count=count)
 
 
 def tune(
@@ -167,7 +172,14 @@ def _spec(
         "model": [endpoint.base_url, endpoint.model],
         "pairs": pairs_digest(pairs),
         "validation": pairs_digest(validation),
+        **({"learned": "the last answer"} if _shows_answers([*pairs, *validation]) else {}),
     }
+
+
+def _shows_answers(pairs: Sequence[TrainingPair]) -> bool:
+    """Whether prompts hold answers. Earlier versions let providers learn those too: what they made then is
+    not what is made now. Where there are none it is, and nothing is paid for again."""
+    return any(m["role"] == "assistant" for pair in pairs for m in pair.messages)
 
 
 def _book(result: HostedTraining, card: ModelCard, ledger: Ledger) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from breakeven.harness import _foresee, costs, plan
+from breakeven.harness import _foresee, costs, plan, store
 from breakeven.harness._foresee import Foreseen, World
 from breakeven.harness.contracts import Engine, Usage
 from breakeven.harness.plan import CellSpec
@@ -51,14 +51,14 @@ class Bill:
         """The amount and what it is made of, without a full stop."""
         parts = []
         if self.trainings:
-            parts.append(f"{_money(self.training)} for {_plural(self.trainings, 'training')}")
+            parts.append(f"{written(self.training)} for {_plural(self.trainings, 'training')}")
         if self.cells:
-            parts.append(f"{_money(self.answers)} for the answers of {_plural(self.cells, 'cell')} at most")
+            parts.append(f"{written(self.answers)} for the answers of {_plural(self.cells, 'cell')} at most")
         if self.deployments:
-            parts.append(f"{_money(self.hosting)} for {_plural(self.deployments, 'deployment')} at most")
+            parts.append(f"{written(self.hosting)} for {_plural(self.deployments, 'deployment')} at most")
         made = f": {', '.join(parts)}" if parts else ""
         more = f"; nobody knows the price of {', '.join(self.unknown)}" if self.unknown else ""
-        return f"{', '.join(self.hosts)} would bill about {_money(self.total)} {self.currency}{made}{more}"
+        return f"{', '.join(self.hosts)} would bill about {written(self.total)} {self.currency}{made}{more}"
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -174,12 +174,15 @@ def _with_hosting(
 
 
 def _begun(world: World, key: str) -> bool:
-    """Whether the run has this training already, or has asked for it."""
+    """Whether the run has this training already, or has asked for it and stands in the purse with it; not
+    where a job was only thought of, and the spending limit or a kill came before anything was sent."""
     made = world.folder / "artifacts" / f"hosted-{key}"
-    return made.exists() or (made.with_name(f"{made.name}.partial") / "job.json").exists()
+    job = store.read_json(made.with_name(f"{made.name}.partial") / "job.json", {})
+    return made.exists() or bool(job.get("job") or job.get("asked"))
 
 
-def _money(amount: float) -> str:
+def written(amount: float) -> str:
+    """An amount as a bill says it."""
     return f"{amount:,.2f}" if amount >= 0.01 or not amount else f"{amount:.4f}"
 
 

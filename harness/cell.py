@@ -79,6 +79,10 @@ class Cell:
         begun = ("predictor", "pending.json")
         return any((self.folder / name).exists() for name in begun) and self._fits()
 
+    def is_fitting(self) -> bool:
+        """Whether `fit` was begun for what the suite asks for, and is not over."""
+        return self._fits() and not (self.folder / "predictor").exists()
+
     def _fits(self) -> bool:
         known = store.read_json(self.folder / "cell.json", {})
         return bool(known.get("hash") == self.address)

@@ -102,6 +102,7 @@ class Endpoint:
         check_host: raises UserError for a host that the suite does not allow.
         batch: whether the engine asks in its provider's batch mode.
         failed: trainings that have failed in this run, by address: another cell does not try them again.
+        count: tokens of a training pair by the engine's rule of thumb, as an estimate counts them.
     """
 
     model: str
@@ -121,6 +122,7 @@ class Endpoint:
     check_host: Callable[[str, str], None] = field(default=lambda host, who: None)
     batch: bool = False
     failed: dict[str, UserError] = field(default_factory=dict)
+    count: Callable[[TrainingPair], int] | None = None
 
     def training_price(self) -> Price | None:
         """Of a million training tokens; None where nobody says."""

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from breakeven.harness import ahead, deployments, egress, plan, store
+from breakeven.harness import abandoned, ahead, deployments, egress, plan, store
 from breakeven.harness import suite as suites
 from breakeven.harness.cell import State
 from breakeven.harness.contracts import Task
@@ -54,8 +54,8 @@ class Outcome:
 
     @property
     def exit_code(self) -> int:
-        """0 all ran or do not apply, 1 one failed or was stopped or a deployment is still billed, 3 only
-        hosted jobs are waited for."""
+        """0 all ran or do not apply, 1 one failed or was stopped or a deployment or an unwanted job is still
+        billed, 3 only hosted jobs are waited for."""
         if self.alarms or any(s in ("failed", "stopped", "waiting") for s in self.states.values()):
             return 1
         return 3 if "pending" in self.states.values() else 0
@@ -255,6 +255,12 @@ def _go(
     )
     if again and options.gate is not None:
         _look_again(runner, specs, engines, options.gate)
+    swept = abandoned.sweep(runner, plan.cells(suite, tasks), engines, display.note)
+    if swept.said:
+        info = store.read_json(folder / "run.json")
+        store.write_json(
+            folder / "run.json", {**info, "abandoned": [*info.get("abandoned", ()), *swept.said]}
+        )
     try:
         runner.run(specs)
         if set(planned) == set(runner.states) and not {"failed", "stopped", "waiting"} & set(
@@ -272,7 +278,7 @@ def _go(
         if runner.worked or "finished" not in info or store.as_dict({**info, **now}) != info:
             store.write_json(folder / "run.json", {**info, **now, "finished": _now()})
         store.write_json(folder / "engines.json", engines.chosen())
-        alarms = tuple(deployments.alarms(folder, engines.book))
+        alarms = (*deployments.alarms(folder, engines.book), *swept.left)
         for alarm in alarms:
             display.note(alarm)
     return Outcome(folder, runner.states, alarms)

@@ -217,11 +217,22 @@ class Checked(Protocol):
     def usable(self) -> Usability: ...
 
 
-def checked(usable: Callable[[], Usability]) -> Callable[[Factory], Factory]:
-    """Marks the factory of a trainer with what tells whether it is usable, whatever its settings."""
+def checked(
+    usable: Callable[[], Usability], abandon: Callable[[Any, Path], str] | None = None
+) -> Callable[[Factory], Factory]:
+    """Marks the factory of a trainer with what tells whether it is usable, whatever its settings.
+
+    Args:
+        abandon: of a hosted trainer, (endpoint, folder of the artifact) -> what became of a job that nobody
+            wants any more, as a sentence: it is cancelled, and what was sent for it is taken back. The
+            folder's `job.json` names the trainer (`trainer`), the server (`server`) and the model asked
+            (`asks`). Raises a BreakevenError where that fails.
+    """
 
     def mark(factory: Factory) -> Factory:
         vars(factory)["usable"] = usable
+        if abandon is not None:
+            vars(factory)["abandon"] = abandon
         return factory
 
     return mark

@@ -109,6 +109,7 @@ def run_facts(results: Results) -> Facts:
         ("seeds", ", ".join(map(str, results.suite.get("seeds") or [])) or "none"),
         ("reference", str(results.info.get("reference") or "")),
         ("preflight", str((info.get("preflight") or {}).get("said") or "")),
+        ("trainings given up", "; ".join(map(str, info.get("abandoned") or ()))),
     ]
     return tuple((k, f.clean(v)) for k, v in facts if v)
 

@@ -294,11 +294,10 @@ class FineTuningServer:
 
     def _work(self, job: Trained, body: Any) -> None:
         try:
-            pairs = [
-                _pair(n, line) for n, line in enumerate(self.files[body["training_file"]][1].splitlines())
-            ]
+            lines = self.files[body["training_file"]][1].splitlines()
+            pairs = _learned_turns(lines)
             held = self.files.get(body.get("validation_file") or "", (None, b""))[1]
-            checks = [_pair(n, line) for n, line in enumerate(held.splitlines())]
+            checks = _learned_turns(held.splitlines())
             self.event(job, "Fine-tuning job started")
             job.row["status"] = "running"
             asked = body["method"]["supervised"]["hyperparameters"]
@@ -309,8 +308,8 @@ class FineTuningServer:
                 self.hold.wait()
             if job.row["status"] == "cancelled":
                 return
-            if self.fails or len(pairs) < 10:
-                said = self.fails or f"Training file has {len(pairs)} example(s), but must have at least 10"
+            if self.fails or len(lines) < 10:
+                said = self.fails or f"Training file has {len(lines)} example(s), but must have at least 10"
                 error = {"code": "invalid_training_file", "message": said, "param": "training_file"}
                 job.row |= {"error": error, "status": "failed", "finished_at": int(time.time())}
                 job.row["trained_tokens"] = self.trained_before
@@ -615,9 +614,20 @@ def _multipart(kind: str, raw: bytes) -> tuple[str, bytes]:
     raise ValueError("no file in the form")
 
 
-def _pair(number: int, line: bytes) -> TrainingPair:
-    """A row of the file, as the trainer takes it; anything that the rules forbid is an error of the test."""
-    messages = json.loads(line)["messages"]
-    assert messages[-1]["role"] == "assistant"
-    assert messages[-1]["content"]
-    return TrainingPair(str(number), tuple(messages[:-1]), messages[-1]["content"])
+def _learned_turns(lines: Sequence[bytes]) -> list[TrainingPair]:
+    """What the rows of a file teach, as the trainer takes it: every turn of the assistant that has no weight
+    0, under what stands before it. Anything that the rules forbid is an error of the test."""
+    pairs = []
+    for number, line in enumerate(lines):
+        messages = json.loads(line)["messages"]
+        assert messages[-1]["role"] == "assistant"
+        assert all(m.get("weight", 1) in (0, 1) for m in messages)
+        assert all("weight" not in m for m in messages if m["role"] != "assistant")
+        plain = [{k: v for k, v in m.items() if k != "weight"} for m in messages]
+        for place, message in enumerate(messages):
+            if message["role"] == "assistant" and message.get("weight", 1):
+                assert message["content"]
+                name = f"{number}.{place}"
+                pairs.append(TrainingPair(name, tuple(plain[:place]), message["content"]))
+        assert pairs[-1].messages == tuple(plain[:-1]), "the last answer is not learned"
+    return pairs

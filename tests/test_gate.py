@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from strategy_fakes import LetterEmbedder
 from test_run import STRATEGIES
 from tiny_suite import letters, tiny_model, write_suite
 
-from breakeven.harness import billed, pool
+from breakeven.harness import billed, pool, spending
 from breakeven.harness import run as runs
 from breakeven.harness.billed import Bill
 from breakeven.harness.cli import _gate
@@ -259,6 +260,52 @@ def test_a_strategy_that_says_nothing_before_it_runs_has_no_known_bill(
     assert "nobody knows the price of weather--mine" in said.err
     allowed = suite(tuning(), hosted, strategies=strategies, limits={"allow_unpriced": True}, timing=QUICK)
     assert hosted_run(breakeven, allowed).code == 0
+
+
+def test_a_training_under_way_is_accepted_once(tuning: Start, hosted: Path, breakeven: Call) -> None:
+    """What is set aside for it is a byte to a token; what was accepted is an estimate."""
+    hold = threading.Event()
+    server = tuning(hold=hold)
+    file = suite(server, hosted, weights={"wait": 0}, limits={"ask_above": 0.01}, timing=QUICK)
+    assert hosted_run(breakeven, file, "--yes").code == 3
+    stands = spending.standing(hosted / "runs/r/purse.json")
+    accepted = read(hosted / "runs/r/preflight.json")[0]["accepted"]
+    assert read(hosted / "runs/r/purse.json")["spent"] > accepted
+    assert stands.spent + sum(stands.open.values()) < accepted
+    assert breakeven("run", "--resume", "runs/r").code == 3  # nothing more is asked for
+    hold.set()
+    server.run_job()
+    said = breakeven("run", "--resume", "runs/r")
+    assert said.code == 0, said.out + said.err
+    assert spending.standing(hosted / "runs/r/purse.json").open == {}
+
+
+def test_what_is_set_aside_is_never_said_to_be_spent(tuning: Start, hosted: Path, breakeven: Call) -> None:
+    server = tuning(hold=threading.Event())
+    file = suite(server, hosted, weights={"wait": 0}, limits={"ask_above": 1}, timing=QUICK)
+    assert hosted_run(breakeven, file).code == 3
+    info = hosted / "runs/r/run.json"
+    info.write_text(info.read_text().replace('"accepted": 1.0', '"accepted": 0.0'))
+    frozen = hosted / "runs/r/suite.yaml"
+    frozen.write_text(frozen.read_text().replace("ask_above: 1", "ask_above: 0"))
+    said = breakeven("run", "--resume", "runs/r")
+    assert said.code == 2
+    stands = spending.standing(hosted / "runs/r/purse.json")
+    told = f"on top of the {stands.spent:.4f} that was spent and about {sum(stands.open.values()):.2f}"
+    assert f"{told} for what is under way" in said.err
+
+
+def test_a_training_that_the_limit_stopped_is_still_to_be_billed(
+    tuning: Start, hosted: Path, breakeven: Call
+) -> None:
+    file = suite(tuning(), hosted, limits={"spend": 0.5, "ask_above": 0.02}, timing=QUICK)
+    hosted_run(breakeven, file, "--yes")
+    assert state(hosted)[0] == "stopped"
+    frozen = hosted / "runs/r/suite.yaml"
+    frozen.write_text(frozen.read_text().replace("spend: 0.5", "spend: 100"))
+    breakeven("run", "--resume", "runs/r", "--yes")
+    first, again = (look["bill"]["training"] for look in read(hosted / "runs/r/preflight.json"))
+    assert again == first > 0
 
 
 def test_on_a_terminal_it_asks(

@@ -6,12 +6,16 @@ import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import fine_tuning_server
 import pytest
 from conftest import Said
 from fine_tuning_server import KEY, FineTuningServer, Lost
 from hosted_world import cell, ledger, read, state, suite
+
+from breakeven.harness import spending
 
 pytest.importorskip("openai")
 
@@ -102,6 +106,41 @@ def test_the_file_holds_the_prompts_that_are_asked_with_the_answer_last(
     asked = server.arrived("POST", CHATS)[-1].body["messages"]
     assert [m["role"] for m in first] == ["system", "user", "assistant"]
     assert first[0] == asked[0]
+
+
+def test_answers_that_are_only_shown_are_not_learned(tuning: Start, hosted: Path, breakeven: Call) -> None:
+    server = tuning()
+    weights = {"trainer": "openai", "epochs": 1, "wait": 60, "price_as": "test/ft-tiny", "keep_files": True}
+    strategies = {"tuned": {"demonstrations": {"k": 2}, "weights": weights}}
+    said = run(breakeven, suite(server, hosted, strategies=strategies))
+    assert said.code == 0, said.out + said.err
+    assert len(server.files) == 2  # training and validation
+    for _, content in server.files.values():
+        for line in content.splitlines():
+            answers = [m for m in json.loads(line)["messages"] if m["role"] == "assistant"]
+            assert [m.get("weight", 1) for m in answers] == [0, 0, 1]
+    learned = fine_tuning_server._learned_turns(content.splitlines())
+    assert len(learned) == len(content.splitlines())
+
+
+def test_a_server_learns_every_answer_without_weight_0() -> None:
+    shown, asked = {"role": "assistant", "content": "a"}, {"role": "user", "content": "q"}
+    row = {"messages": [asked, shown, asked, shown]}
+    assert len(fine_tuning_server._learned_turns([json.dumps(row).encode()])) == 2
+
+
+def test_a_model_that_learned_shown_answers_too_is_not_taken_for_one_that_did_not() -> None:
+    """Earlier versions sent no weights: what they made has another address, everything else has its old."""
+    from breakeven.baselines import _hosted
+    from breakeven.baselines.trainers.openai import openai
+    from breakeven.harness.training import TrainingPair
+
+    asked, shown = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
+    plain, few = TrainingPair("1", (asked,), "a"), TrainingPair("1", (asked, shown, asked), "a")
+    where: Any = SimpleNamespace(base_url="u", model="m")
+    keys = [set(_hosted._spec(openai(), "openai", [pair], [], where, 0)) for pair in (plain, few)]
+    assert keys[1] - keys[0] == {"learned"}
+    assert keys[0] == {"trainer", "source", "settings", "seed", "model", "pairs", "validation"}
 
 
 def test_two_strategies_that_want_the_same_model_share_one_job(
@@ -306,6 +345,127 @@ def test_a_job_stopped_by_hand_goes_on_when_resumed(
     hold.set()
     assert resume(breakeven, hosted).code == 0
     assert len(server.jobs) == 1
+
+
+# --- wanted no more --------------------------------------------------------------------------
+
+
+def left_waiting(server: FineTuningServer, hosted: Path, breakeven: Call, **weights: Any) -> Path:
+    """A job under way; returns the run's suite, in which epochs can be changed from 2."""
+    assert run(breakeven, suite(server, hosted, weights={"wait": 0, **weights})).code == 3
+    return hosted / "runs/r/suite.yaml"
+
+
+def change(frozen: Path, old: str, new: str) -> None:
+    text = frozen.read_text()
+    assert old in text
+    frozen.write_text(text.replace(old, new))
+
+
+def test_a_job_that_nobody_wants_after_a_change_is_given_up_and_told(
+    tuning: Start, hosted: Path, breakeven: Call
+) -> None:
+    hold = threading.Event()
+    server = tuning(hold=hold)
+    change(left_waiting(server, hosted, breakeven), "epochs: 2", "epochs: 3")
+    (charge,) = spending.standing(hosted / "runs/r/purse.json").open
+    server.jobs["ftjob-0001"].row["trained_tokens"] = 70
+    said = resume(breakeven, hosted)
+    assert said.code == 3, said.out + said.err
+    assert [job.row["status"] == "cancelled" for job in server.jobs.values()] == [True, False]
+    told = "job ftjob-0001 at 127.0.0.1"
+    assert told in said.out
+    assert "is wanted by no cell any more and was cancelled; it says it trained 70 tokens" in said.out
+    assert len(server.files) == 2  # those of the second job
+    purse = read(hosted / "runs/r/purse.json")
+    assert purse["charges"][charge] == pytest.approx(70 * 1000 / 1e6)
+    assert charge not in purse["open"]
+    hold.set()
+    server.run_job()
+    said = resume(breakeven, hosted)
+    assert said.code == 0, said.out + said.err
+    assert "ftjob-0001" not in said.out  # told once
+    assert (len(server.jobs), server.files) == (2, {})
+    assert told in breakeven("report", "runs/r", "-o", "-").out
+
+
+def test_what_a_given_up_job_may_have_cost_stays_set_aside_where_it_does_not_say(
+    tuning: Start, hosted: Path, breakeven: Call
+) -> None:
+    server = tuning(hold=threading.Event())
+    change(left_waiting(server, hosted, breakeven), "epochs: 2", "epochs: 3")
+    (charge,) = spending.standing(hosted / "runs/r/purse.json").open
+    said = resume(breakeven, hosted)
+    assert "it does not say what it trained, so that" in said.out
+    assert charge in spending.standing(hosted / "runs/r/purse.json").open
+
+
+def test_an_unwanted_job_that_has_ended_meanwhile_is_paid_and_not_trained_again(
+    tuning: Start, hosted: Path, breakeven: Call
+) -> None:
+    hold = threading.Event()
+    server = tuning(hold=hold)
+    frozen = left_waiting(server, hosted, breakeven)
+    change(frozen, "epochs: 2", "epochs: 3")
+    hold.set()
+    server.run_job()
+    said = resume(breakeven, hosted)
+    assert "has ended there (succeeded); it says it trained" in said.out
+    server.run_job()
+    change(frozen, "epochs: 3", "epochs: 2")
+    said = resume(breakeven, hosted)
+    assert said.code == 0, said.out + said.err
+    assert read(cell(hosted) / "training.json")["job"] == "ftjob-0001"
+
+
+def test_a_job_that_a_cell_still_wants_goes_on(tuning: Start, hosted: Path, breakeven: Call) -> None:
+    """Also where the cell was broken off, or is not asked for now."""
+    server = tuning(hold=threading.Event())
+    left_waiting(server, hosted, breakeven)
+    breakeven("run", "--resume", hosted / "runs/r", "--only", "weather--zero-shot")
+    (cell(hosted) / "pending.json").unlink()
+    assert resume(breakeven, hosted).code == 3
+    assert len(server.jobs) == 1
+    assert not server.arrived("POST", f"{JOBS}/.*/cancel")
+
+
+def test_an_unwanted_job_that_cannot_be_cancelled_is_told_and_tried_again(
+    tuning: Start, hosted: Path, breakeven: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = tuning(hold=threading.Event())
+    change(left_waiting(server, hosted, breakeven), "epochs: 2", "epochs: 3")
+    with monkeypatch.context() as patch:
+        patch.setenv("TEST_KEY", "sk-wrong-0123456789")
+        said = resume(breakeven, hosted)
+    assert said.code == 1
+    assert "is wanted by no cell any more, is not cancelled and may be billed" in said.out
+    assert "sk-wrong" not in said.out
+    resume(breakeven, hosted)
+    assert server.jobs["ftjob-0001"].row["status"] == "cancelled"
+
+
+def test_an_unwanted_job_at_a_server_that_no_model_is_asked_at_is_told(
+    tuning: Start, hosted: Path, breakeven: Call
+) -> None:
+    first, second = tuning(hold=threading.Event()), tuning()
+    change(left_waiting(first, hosted, breakeven), first.url, second.url)
+    said = resume(breakeven, hosted)
+    assert said.code == 1
+    assert f"no model of the suite is asked at {first.url}" in said.out
+    assert "ftjob-0001" in said.out
+    assert not second.arrived("POST", f"{JOBS}/.*/cancel")
+
+
+def test_a_job_that_may_have_been_asked_for_by_a_cell_that_was_broken_off_is_left(
+    tuning: Start, hosted: Path, breakeven: Call
+) -> None:
+    """What is foreseen of a training is not always to the letter what is trained."""
+    server = tuning(hold=threading.Event())
+    left_waiting(server, hosted, breakeven)
+    (partial,) = (hosted / "runs/r/artifacts").glob("hosted-*.partial")
+    partial.rename(partial.with_name("hosted-0123456789abcdef.partial"))
+    assert "was broken off and may have asked for it" in resume(breakeven, hosted).out
+    assert server.jobs["ftjob-0001"].row["status"] != "cancelled"
 
 
 # --- what the provider says ------------------------------------------------------------------

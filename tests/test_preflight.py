@@ -150,6 +150,34 @@ def test_a_provider_wants_ten_examples_that_are_not_too_long() -> None:
     assert "65,536" in found.what
 
 
+def test_a_providers_room_is_for_prompt_and_answer_and_as_the_settings_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    letters(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    weights = {"trainer": "openai", "max_example_tokens": 400}
+    api = {"model": "m", "engine": "openai", "base_url": "http://127.0.0.1:9/v1", "api_key_env": "",
+           "allow_unpriced": True}  # fmt: skip
+    file = write_suite(
+        tmp_path, Path("unused"), models={"api": api}, strategies={"tuned": {"weights": weights}}
+    )
+    task = tmp_path / "weather.yaml"
+    open_ended = task.read_text().replace("choices: from data\n", "").replace("accuracy", "exact_match")
+    task.write_text(open_ended)  # long answers, short prompts
+    lines = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+
+    def found() -> Finding:
+        with single.single(single.as_suite(str(file), "tuned"), "tuned") as one:
+            return said(examine(one), "provider")
+
+    assert found().level == "ok"
+    for row in lines:
+        row["sky"] += " " + "rain " * 1000
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lines))
+    assert found().level == "warning"
+    assert "10 examples of more than 400 tokens" in found().what
+
+
 def test_a_model_behind_an_api_is_held_against_its_providers_rules(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, serve: Callable[..., Any]
 ) -> None:

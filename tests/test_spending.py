@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from breakeven.harness.errors import SpendingLimitReached, UserError
-from breakeven.harness.spending import SpendGuard
+from breakeven.harness.spending import SpendGuard, Standing, standing
 
 
 def test_a_reservation_counts_until_it_is_settled_with_what_was_spent() -> None:
@@ -120,3 +120,26 @@ def test_after_a_crash_what_was_under_way_counts_as_spent(tmp_path: Path) -> Non
     before.settle(before.reserve(2.0), 1.5)
     before.reserve(4.0)  # and then the process dies
     assert SpendGuard(10.0, file=tmp_path / "spending.json").spent == 5.5
+
+
+def test_what_is_set_aside_is_told_apart_from_what_was_billed(tmp_path: Path) -> None:
+    file = tmp_path / "spending.json"
+    assert standing(file) == Standing()
+    guard = SpendGuard(10.0, file=file)
+    guard.charge("job a", 6.0, likely=2.0)
+    guard.charge("job b", 1.0)
+    guard.bill("job b", 1.0)  # as much as was set aside, and billed all the same
+    guard.reserve(0.5)  # and then the process dies
+    after = SpendGuard(10.0, file=file)
+    assert after.standing() == standing(file) == Standing(1.0, {"job a": 2.0}, 0.5)
+    assert after.spent == 7.5  # what the limit is held against
+    with pytest.raises(SpendingLimitReached, match=r"1 spent and 6.5 set aside"):
+        after.charge("job c", 5.0)
+    after.bill("job a", 3.0)
+    assert standing(file) == Standing(4.0, {}, 0.5)
+
+
+def test_a_purse_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "spending.json"
+    file.write_text('{"spent": 3.0, "reserved": 1.0, "charges": {"job a": 2.0}, "currency": "EUR"}')
+    assert standing(file) == Standing(3.0, {}, 1.0)

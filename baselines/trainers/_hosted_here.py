@@ -1,6 +1,7 @@
-"""Whether hosted training could begin on this machine: the package that speaks the protocol, and the keys.
+"""What hosted trainers are without any settings: whether they could begin on this machine, and how they give
+a job up that nobody wants.
 
-Of keys only the names of their variables are looked at and told. Nothing is sent.
+Of keys only the names of their variables are looked at and told.
 """
 
 from __future__ import annotations
@@ -8,14 +9,16 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from importlib import metadata
+from pathlib import Path
 
+from breakeven.harness.hosted import Endpoint
 from breakeven.harness.training import Usability
 
 INSTALL = "pip install 'breakeven[hosted]'"
 
 
 def usability(what: str, keys: Sequence[Sequence[str]], note: str) -> Usability:
-    """Usable with the package openai and, of each group of variables, one that is set.
+    """Usable with the package openai and, of each group of variables, one that is set. Sends nothing.
 
     Args:
         keys: groups of names of variables; an empty group asks for nothing.
@@ -35,6 +38,14 @@ def usability(what: str, keys: Sequence[Sequence[str]], note: str) -> Usability:
         verb = "is" if len(unset) == 1 else "are"
         return Usability(False, told, f"{' and '.join(unset)} {verb} not set", note=note)
     return Usability(True, told, note=note)
+
+
+def abandon(endpoint: Endpoint, folder: Path) -> str:
+    """See `breakeven.harness.training.checked`."""
+    from breakeven.baselines.trainers import _job_settings, _jobs, _sending
+
+    settings, dialect = _job_settings.JobSettings.model_validate({}), _sending.Dialect("")
+    return _jobs.Job(endpoint, settings, dialect, folder, 0, lambda done, total, what: None).abandon()
 
 
 def installed(package: str) -> str:

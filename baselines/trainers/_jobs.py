@@ -65,7 +65,7 @@ class Job:
             Pending: the job is under way after `wait` seconds.
         """
         check_pairs(pairs, validation, self.settings)
-        self.sending.save()
+        self.sending.begin()
         if not self.state.job:
             self._pay(pairs, expected_epochs(self.settings.epochs, len(pairs)))
             self.sending.send(pairs, validation)
@@ -75,6 +75,42 @@ class Job:
         result = self._read(job, len(pairs))
         self._settle(result.training_tokens)
         return result
+
+    def abandon(self) -> str:
+        """Give up a job that no cell wants any more: cancelled where it has not ended, its files taken back,
+        the purse told what it trained. What has succeeded is kept in mind, for whoever wants it again.
+
+        Raises UserError or HostedFailure where the server refuses or does not answer.
+        """
+        found = self._look() if self.state.job else self.sending.find_job()
+        if found is None:
+            self.endpoint.guard.bill(self.sending.charge, 0.0)
+            left = self.sending.forget("given up before a job was made")
+            sent = f"what was sent to {self.endpoint.host} for a training that no cell wants any more"
+            return "; ".join([f"{sent} was taken back", *left])
+        self.state.job = found.id
+        cancelled = status_of(found) not in ENDED and self._cancel()
+        job = self._look()
+        ended = "was cancelled" if cancelled else f"has ended there ({status_of(job)})"
+        what = f"job {job.id} at {self.endpoint.host} is wanted by no cell any more and {ended}"
+        said = [what, self._settled(job)]
+        if status_of(job) == "succeeded":
+            left = self.sending.tidy()
+            self.state.ended = f"{what}, {said[1]}"
+            self.sending.save()
+        else:
+            left = self.sending.forget(f"{what}, {said[1]}")
+        return "; ".join([*said, *left])
+
+    def _settled(self, job: Any) -> str:
+        """Correct the purse by what a job that is given up says it trained, and say it."""
+        tokens, held = number(job.trained_tokens), self.endpoint.guard.charged(self.sending.charge)
+        if tokens is None and status_of(job) != "failed":
+            return f"it does not say what it trained, so that {held:.4g} stay set aside for it"
+        self._settle(tokens or 0.0)
+        money = self.endpoint.training_money(tokens or 0.0)
+        priced = f", billed {money:.4g} {self.endpoint.book.currency}" if money is not None else ""
+        return f"it says it trained {tokens or 0:,.0f} tokens{priced}"
 
     @property
     def state(self) -> State:
@@ -87,9 +123,12 @@ class Job:
 
         Raises SpendingLimitReached; sends nothing.
         """
-        money = self.endpoint.training_money(len(rows(pairs)) * epochs)
+        money, likely = self.endpoint.training_money(len(rows(pairs)) * epochs), None
+        if self.endpoint.count is not None:  # as `_hosted.foresee` counts, so that it is what was accepted
+            tokens = round(sum(map(self.endpoint.count, pairs)) * epochs)
+            likely = self.endpoint.training_money(tokens)
         if money:
-            self.endpoint.guard.charge(self.sending.charge, money)
+            self.endpoint.guard.charge(self.sending.charge, money, likely=likely)
 
     def _settle(self, tokens: float | None) -> None:
         """Correct what was taken beforehand by what was billed, where that is known."""

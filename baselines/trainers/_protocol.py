@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 
 from breakeven.baselines.trainers._job_settings import REFUSES_TEXT, JobSettings
+from breakeven.baselines.trainers._systems import openai as _exported
 from breakeven.harness.errors import UserError
 from breakeven.harness.hosted import Endpoint
 from breakeven.harness.training import TrainingPair
@@ -57,11 +58,12 @@ def client(endpoint: Endpoint) -> Any:
 
 
 def rows(pairs: Sequence[TrainingPair]) -> bytes:
-    """The file that is sent: a chat per line, the answer last."""
-    made = []
-    for pair in pairs:
-        messages = [*(dict(m) for m in pair.messages), {"role": "assistant", "content": pair.answer}]
-        made.append(json.dumps({"messages": messages}, ensure_ascii=False) + "\n")
+    """The file that is sent: a chat per line, the answer last, as `export` writes it.
+
+    A provider learns every assistant turn that has no weight 0, so that those that are only shown (of
+    demonstrations, of earlier turns) have it.
+    """
+    made = (json.dumps(row, ensure_ascii=False) + "\n" for row in _exported.rows(pairs))
     return "".join(made).encode("utf-8", "replace")
 
 

@@ -53,7 +53,11 @@ class Dialect:
 
 @dataclass
 class State:
-    """What is known of a job across processes. `asked` holds what was asked for and may not be noted yet."""
+    """What is known of a job across processes. `asked` holds what was asked for and may not be noted yet.
+
+    `trainer`, `server`, `asks` (the model that the engine asks by) and `keeps` (its files) are for whoever
+    finds a job that no cell wants any more.
+    """
 
     nonce: str
     files: dict[str, str] = field(default_factory=dict)
@@ -61,6 +65,10 @@ class State:
     job: str = ""
     began: str = ""
     ended: str = ""
+    trainer: str = ""
+    server: str = ""
+    asks: str = ""
+    keeps: bool = False
 
     @classmethod
     def read(cls, file: Path) -> State:
@@ -111,6 +119,12 @@ class Sending:
         except UserError:
             self._withdraw()
             raise
+
+    def begin(self) -> None:
+        """Written before anything is asked for, with what finds it again."""
+        self.state.trainer, self.state.keeps = self._dialect.name, self.settings.keep_files
+        self.state.server, self.state.asks = self.endpoint.base_url, self.endpoint.model
+        self.save()
 
     def save(self) -> None:
         store.write_json(self.file, store.as_dict(self.state))
@@ -169,12 +183,12 @@ class Sending:
     def _create(self) -> None:
         """The job, made once; a file that the server has not digested yet is waited for."""
         again, lost = "job" in self.state.asked, self.ask.lost
-        job = self._find_job() if again else None
+        job = self.find_job() if again else None
         waits = iter(_NOT_READY_WAITS)
         while job is None:
             self._note("job")
             try:
-                job = self.ask(lambda: self.client.fine_tuning.jobs.create(**self._request()), self._find_job)
+                job = self.ask(lambda: self.client.fine_tuning.jobs.create(**self._request()), self.find_job)
             except UserError as error:
                 pause = next(waits, None)
                 if pause is None or not _NOT_READY.search(error.what) or "file" not in error.what.lower():
@@ -222,7 +236,7 @@ class Sending:
             if (file and job.training_file == file) or (job.metadata or {}).get("breakeven") == mark
         ]
 
-    def _find_job(self) -> Any:
+    def find_job(self) -> Any:
         """Our job, one that may still succeed before others, the oldest first."""
         ours = list(reversed(self._jobs()))
         alive = [job for job in ours if status_of(job) not in ("failed", "cancelled")]
@@ -231,7 +245,7 @@ class Sending:
     def _withdraw(self) -> None:
         """The server refuses the job: what was sent for it is taken back, and the money returned."""
         try:
-            if "job" in self.state.asked and self._find_job() is not None:
+            if "job" in self.state.asked and self.find_job() is not None:
                 return  # it is there all the same: to be found when this is resumed
         except BreakevenError:
             return
@@ -242,7 +256,7 @@ class Sending:
 
     def tidy(self) -> list[str]:
         """Take our files back, unless they are to stay; a sentence for each that could not be deleted."""
-        if self.settings.keep_files:
+        if self.settings.keep_files or self.state.keeps:
             return []
         try:
             there = [f.id for f in self._uploads()]

@@ -151,7 +151,7 @@ def usable() -> Usability:
     return _hosted_here.usability("OpenAI's protocol at Azure, and its control plane", [KEYS, token], note)
 
 
-@checked(usable)
+@checked(usable, _hosted_here.abandon)
 def azure(**settings: Any) -> AzureTrainer:
     """Hosted fine-tuning at Azure. Raises UserError for an unknown setting or a bad value.
 

@@ -79,7 +79,7 @@ def usable() -> Usability:
     return _hosted_here.usability("OpenAI's protocol, at the model's server", [(KEY,)], note)
 
 
-@checked(usable)
+@checked(usable, _hosted_here.abandon)
 def openai(**settings: Any) -> OpenAITrainer:
     """Hosted fine-tuning over OpenAI's protocol. Raises UserError for an unknown setting or a bad value.
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from breakeven.harness import billed, plan, registry, store
+from breakeven.harness import billed, plan, registry, spending, store
 from breakeven.harness.ahead import Ahead, Look
 from breakeven.harness.contracts import Strategy
 from breakeven.harness.errors import NotApplicable, UserError
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 #: Every training example and document, where a look ahead could do with some.
 ALL = sys.maxsize
+_ROUNDING = 1e-9
 #: Examples that are named for a finding in preflight.json.
 NAMED = 20
 
@@ -74,31 +75,33 @@ class Gate:
     def _accepted(self, coming: Ahead, bill: Bill | None) -> tuple[float | None, bool]:
         """The most that may be billed from now on without asking again, and whether what has no price may go.
 
-        What was accepted before holds: a resumed run asks again only for more. Raises UserError where it is
-        refused.
+        What was accepted before holds: a resumed run asks again only for more. What is only set aside counts
+        as it was foreseen, as in what was accepted. Raises UserError where it is refused.
         """
         limits, before = coming.suite.limits, coming.before or {}
         accepted, unpriced = before.get("accepted", limits.ask_above), bool(before.get("unpriced"))
         if not bill or accepted is None:
             return accepted, unpriced
-        purse = store.read_json(coming.folder / "purse.json", {})
-        spent = float(purse.get("spent", 0.0)) + float(purse.get("reserved", 0.0))
+        spent, under_way = _committed(coming)
+        before_this = spent + under_way
         most = max(float(accepted), limits.ask_above)
-        above, unknown = spent + bill.total > most, bool(bill.paying) and not unpriced
+        above, unknown = before_this + bill.total > most + _ROUNDING, bool(bill.paying) and not unpriced
         if not above and not unknown:
             return most, unpriced
         what = bill.sentence()
-        if spent:
-            what += f" on top of the {spent:,.2f} that was spent"
+        told = [f"the {billed.written(spent)} that was spent"] if spent else []
+        told += [f"about {billed.written(under_way)} for what is under way"] if under_way else []
+        if told:
+            what += f" on top of {' and '.join(told)}"
         if not (self.yes or self._agrees(what, coming.display)):
             limit = f"more than limits.ask_above ({limits.ask_above:g} {bill.currency})"
             prices = "give its price in a file (--prices) or set limits.allow_unpriced; " if unknown else ""
             raise UserError(
-                f"{what}. That is {limit if above else 'not known in full'}; nothing {'more ' * bool(spent)}"
+                f"{what}. That is {limit if above else 'not known in full'}; nothing {'more ' * bool(told)}"
                 "was sent",
                 hint=f"{prices}--yes accepts it; breakeven estimate looks closer",
             )
-        return max(most, spent + bill.total), unpriced or unknown
+        return max(most, before_this + bill.total), unpriced or unknown
 
     def _agrees(self, what: str, display: Any) -> bool:
         """Asks a person, if there is one; no progress bar is drawn over the question."""
@@ -224,6 +227,21 @@ def _too_few(coming: Ahead, spec: CellSpec) -> Iterator[Any]:
     if host and host != "this machine" and 0 < rows < LEAST_EXAMPLES:
         what = f"{host} wants {LEAST_EXAMPLES} examples, train_size {spec.train_size} gives {rows}"
         yield Finding("error", "provider", what)
+
+
+def _committed(coming: Ahead) -> tuple[float, float]:
+    """(what was billed so far, what is likely to be for what is under way).
+
+    The answers of a batch are in the bill of its cell, which is not finished; only where some of those are
+    not asked for now does a batch count by itself.
+    """
+    stands = spending.standing(coming.folder / "purse.json")
+    asked = {spec.id for spec in coming.specs}
+    begun = [file.parent.name for file in coming.folder.glob("cells/*/status.json")
+             if store.read_json(file, {}).get("state") not in ("done", "not-applicable")]  # fmt: skip
+    all_asked = asked.issuperset(begun)
+    waiting = [m for name, m in stands.open.items() if not (all_asked and name.startswith("batch "))]
+    return stands.spent, sum(waiting) + stands.unsure
 
 
 # --- what is lent and kept -------------------------------------------------------------------

@@ -26,7 +26,7 @@ from breakeven.harness.training import TrainingPair
 if TYPE_CHECKING:
     from breakeven.harness.splits import Leakage
 
-#: Of OpenAI's and Azure's fine-tuning guides.
+#: Of OpenAI's and Azure's fine-tuning guides; the last unless `weights.max_example_tokens` says otherwise.
 LEAST_EXAMPLES, MOST_BYTES, MOST_TOKENS = 10, 512 * 1024**2, 65_536
 #: Training examples whose serving prompt is compared.
 COMPARED = 8
@@ -145,8 +145,9 @@ def look(one: Single, leakage_of: Callable[[Single], Leakage] | None = None) -> 
         mask = (*((f"[{m['role']}] {m['content']}\n", False) for m in last.messages), (last.answer, True))
     findings += _duplicates((leakage_of or _leakage)(one))
     if card.data_goes_to != "this machine":
-        sizes = [services.engine.count_tokens(Request(p.id, p.messages)) for p in pairs]
-        findings += providers_rules(pairs, sizes, card.data_goes_to)
+        count = services.engine.count_tokens
+        sizes = [count(Request(p.id, p.messages)) + count(Request(p.id, text=p.answer)) for p in pairs]
+        findings += providers_rules(pairs, sizes, card.data_goes_to, _most_tokens(one))
     return Looked(one.spec.id, tuple(findings), mask, text)
 
 
@@ -173,6 +174,12 @@ def _max_length(one: Single) -> int | None:
     tried = ((weights.get("search") or {}).get("settings") or {}).get("max_length") or ()
     lengths = tried or (weights.get("max_length"),)
     return min((n for n in lengths if isinstance(n, int)), default=None)
+
+
+def _most_tokens(one: Single) -> int:
+    """What the provider takes of one example, prompt and answer, as far as the settings say."""
+    most = (one.spec.settings.get("weights") or {}).get("max_example_tokens")
+    return most if isinstance(most, int) else MOST_TOKENS
 
 
 def _served(pairs: Sequence[TrainingPair], requests: Sequence[Request]) -> Iterator[Finding]:
@@ -273,16 +280,19 @@ def _duplicates(found: Leakage) -> Iterator[Finding]:
         yield Finding("ok", "duplicates", "no test input is among the rows that are trained on")
 
 
-def providers_rules(pairs: Sequence[TrainingPair], sizes: Sequence[int], host: str) -> Iterator[Finding]:
-    """What OpenAI and Azure refuse a file for."""
+def providers_rules(
+    pairs: Sequence[TrainingPair], sizes: Sequence[int], host: str, most: int = MOST_TOKENS
+) -> Iterator[Finding]:
+    """What OpenAI and Azure refuse a file for. `sizes` are the tokens of prompt and answer, `most` so many as
+    an example may have."""
     if len(pairs) < LEAST_EXAMPLES:
         yield Finding("error", "provider", f"{host} wants {LEAST_EXAMPLES} examples, there are {len(pairs)}")
     size = sum(len(store.dumps([dict(m) for m in p.messages])) + len(p.answer) + 64 for p in pairs)
     if size > MOST_BYTES:
         yield Finding("error", "provider", f"{host} takes {MOST_BYTES:,} bytes, the rows have {size:,}")
-    long = [f"example '{p.id}': about {n:,}" for p, n in zip(pairs, sizes, strict=True) if n > MOST_TOKENS]
+    long = [f"example '{p.id}': about {n:,}" for p, n in zip(pairs, sizes, strict=True) if n > most]
     if long:
-        what = f"examples of more than {MOST_TOKENS:,} tokens, which {host} may cut off"
+        what = f"examples of more than {most:,} tokens, which {host} may cut off"
         yield Finding("warning", "provider", f"{len(long):,} {what}", tuple(long))
     if len(pairs) >= LEAST_EXAMPLES and size <= MOST_BYTES and not long:
         yield Finding("ok", "provider", f"{len(pairs):,} examples, {size:,} bytes: within {host}'s rules")
