@@ -127,9 +127,9 @@ class Batches:
         self._http, self._server, self.shape = http, server, shape
         self._file, self._wait, self._minutes, self._sleep = file, wait, minutes, sleep
         kept = (store.read_json(file) if file is not None else None) or {"batches": [], "newer": []}
-        self._known = [Sent(**row) for row in kept["batches"]]
         if isinstance(kept, list):  # of a run that began when batches were all that was kept
             kept = {"batches": kept, "newer": []}
+        self._known = [Sent(**row) for row in kept["batches"]]
         self._newer: list[list[str]] = kept["newer"]  # servers and models that want the newer name
         if self._model in self._newer:
             self.shape = replace(shape, room_as=_wire.NEWER)
