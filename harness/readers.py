@@ -36,11 +36,16 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?(@[\w./-]+)?")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row as it was read: `values` by column, the file (or Hub id) and the 1-based line it starts on."""
+    """One row as it was read: `values` by column, the file (or Hub id) and the 1-based line it starts on.
+
+    `padded` says that it is out of a table (Parquet, the Hub), which gives every object in a column the same
+    keys: there, None in an object may stand for a key that it does not have.
+    """
 
     values: Mapping[str, Json]
     file: str
     line: int | None
+    padded: bool = False
 
 
 def read(source: Source, *, base: Path | None = None, encoding: str = "utf-8") -> dict[str, list[Row]]:
@@ -327,5 +332,5 @@ def _plain(data: Any, name: str) -> list[Row]:
         for column, feature in labels.items():
             value = values[column]
             values[column] = None if value is None or value < 0 else feature.int2str(value)
-        rows.append(Row(values, name, number))
+        rows.append(Row(values, name, number, padded=True))
     return rows

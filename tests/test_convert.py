@@ -75,6 +75,34 @@ def test_a_file_that_was_written_holds_what_was_given(
     assert rows.conversations(readers.read_file(path), "openai") == given
 
 
+def test_nulls_in_tools_and_calls_are_kept_where_they_were_written(tmp_path: Path) -> None:
+    """A table puts nulls of its own into objects; those alone are left out again."""
+    row: Any = {
+        "messages": [
+            {"role": "user", "content": "a"},
+            {
+                "role": "assistant",
+                "tool_calls": [{"id": "1", "function": {"arguments": {"x": None, "y": 1}}}],
+            },
+            {"role": "tool", "content": "r", "tool_call_id": "1"},
+            {"role": "assistant", "content": "b"},
+        ],
+        "tools": [{"function": {"parameters": {"default": None, "enum": ["a", None]}}}],
+    }
+    (tmp_path / "a.jsonl").write_text(json.dumps(row))
+    convert([str(tmp_path / "a.jsonl")], "openai", tmp_path / "b.jsonl")
+    assert lines(tmp_path / "b.jsonl") == [row]
+    with pytest.raises(UserError, match="would come back as another one"):
+        convert([str(tmp_path / "a.jsonl")], "openai", tmp_path / "b.parquet")
+    del row["tools"][0]["function"]["parameters"]["default"]
+    row["messages"][1]["tool_calls"][0]["function"]["arguments"] = {"y": 1}
+    other = {"messages": row["messages"][::3], "tools": [{"function": {"name": "f"}}]}
+    (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n" + json.dumps(other))
+    convert([str(tmp_path / "a.jsonl")], "openai", tmp_path / "b.parquet")
+    convert([str(tmp_path / "b.parquet")], "openai", tmp_path / "c.jsonl")
+    assert lines(tmp_path / "c.jsonl") == [row, other]
+
+
 def test_a_number_beside_the_text_is_refused_in_csv_with_its_line(tmp_path: Path) -> None:
     source = tmp_path / "a.jsonl"
     source.write_text('{"prompt": "a", "completion": "b", "score": 5}\n')

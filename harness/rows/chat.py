@@ -18,7 +18,6 @@ from breakeven.harness.rows.fields import (
     refuse_tools,
     refuse_weights,
     text,
-    without_none,
 )
 
 ROLES: tuple[str, ...] = get_args(Role)
@@ -136,7 +135,7 @@ def _tools(row: Row) -> tuple[Json, ...]:
         return ()
     if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
         raise UserError("should be a list of tools", field="tools")
-    return tuple(without_none(tool) for tool in tools)
+    return tuple(tools)
 
 
 def _turns(value: Json, field: str) -> tuple[Turn, ...]:
@@ -179,7 +178,7 @@ def _turn(message: Json, where: str) -> Turn:
         role,
         content,
         learned,
-        tuple(without_none(call) for call in calls),
+        tuple(calls),
         given.get("tool_call_id"),
         given.get("name"),
     )

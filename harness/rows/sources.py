@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -174,9 +174,7 @@ def _renamed(row: Row, columns: Mapping[str, str]) -> Row:
             )
     used = set(columns.values())
     others = {k: v for k, v in row.values.items() if k not in used and k not in columns}
-    return Row(
-        {**{field: row.values[column] for field, column in columns.items()}, **others}, row.file, row.line
-    )
+    return replace(row, values={**{f: row.values[column] for f, column in columns.items()}, **others})
 
 
 def _content(read_now: Read) -> str:
