@@ -134,6 +134,31 @@ def test_columns_that_are_called_otherwise_are_named(tmp_path: Path) -> None:
     assert [m["content"] for m in row["messages"]] == ["Wann?", "Morgen"]
 
 
+@pytest.mark.parametrize(
+    ("columns", "field", "what"),
+    [
+        (["prompt=q", "completion=a"], "columns.prompt", "the data have a column 'prompt' too"),
+        (["prompt=q", "completion=q"], "columns.completion", "the column 'q' is to be 'prompt' already"),
+        (["prompt=q", "prompt=a"], "--column", "'prompt' is to be the column 'q' already"),
+    ],
+)
+def test_no_column_takes_the_place_of_another(
+    tmp_path: Path, columns: list[str], field: str, what: str
+) -> None:
+    (tmp_path / "a.csv").write_text("q,a,prompt\nx,y,z\n")
+    with pytest.raises(UserError, match=what) as caught:
+        convert([str(tmp_path / "a.csv")], "messages", tmp_path / "o.jsonl", "prompt-completion", columns)
+    assert caught.value.field == field
+    assert not (tmp_path / "o.jsonl").exists()
+
+
+def test_two_columns_may_change_places(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("completion,prompt\nx,y\n")
+    swapped = ["prompt=completion", "completion=prompt"]
+    convert([str(tmp_path / "a.csv")], "prompt-completion", tmp_path / "o.jsonl", columns=swapped)
+    assert lines(tmp_path / "o.jsonl") == [{"prompt": "x", "completion": "y"}]
+
+
 def test_data_sets_are_mixed_in_the_ratios_given(chat: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.jsonl"
     other.write_text("".join(json.dumps({"prompt": f"o{i}", "completion": "x"}) + "\n" for i in range(50)))
