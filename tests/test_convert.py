@@ -159,6 +159,34 @@ def test_two_columns_may_change_places(tmp_path: Path) -> None:
     assert lines(tmp_path / "o.jsonl") == [{"prompt": "x", "completion": "y"}]
 
 
+def test_messages_in_the_cells_of_a_csv_file_are_messages(tmp_path: Path) -> None:
+    prompt = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "[1] Hi {you}?"}]
+    completion = [{"role": "assistant", "content": "Hello."}]
+    row = {"prompt": prompt, "completion": completion}
+    (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n")
+    convert([str(tmp_path / "a.jsonl")], "prompt-completion", tmp_path / "a.csv")
+    convert([str(tmp_path / "a.csv")], "messages", tmp_path / "b.jsonl")
+    assert lines(tmp_path / "b.jsonl") == [{"messages": [*prompt, *completion]}]
+    (tmp_path / "a.jsonl").write_text(
+        json.dumps({**row, "prompt": json.dumps(prompt), "completion": "Hello."})
+    )
+    with pytest.raises(UserError, match="both be texts, or both messages"):
+        convert([str(tmp_path / "a.jsonl")], "messages", tmp_path / "c.jsonl")
+
+
+@pytest.mark.parametrize("prompt", ["[1, 2]", "[]", '[{"role": "admin"}]', "[[" * 2000, '[{"role": "user"}'])
+def test_any_other_prompt_that_begins_as_a_list_is_a_text(prompt: str) -> None:
+    known, row = rows.named("prompt-completion"), {"prompt": prompt, "completion": prompt}
+    assert known.render(known.parse(row)) == row
+
+
+def test_a_question_that_reads_as_messages_comes_back_as_the_text_it_is() -> None:
+    said = json.dumps([{"role": "user", "content": "a"}])
+    meant = rows.Conversation((rows.Turn("user", said), rows.Turn("assistant", said)))
+    known = rows.named("prompt-completion")
+    assert known.parse(known.render(meant)) == meant
+
+
 def test_data_sets_are_mixed_in_the_ratios_given(chat: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.jsonl"
     other.write_text("".join(json.dumps({"prompt": f"o{i}", "completion": "x"}) + "\n" for i in range(50)))

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, get_args
 
+from breakeven.harness import jsontext
 from breakeven.harness.contracts import Json
 from breakeven.harness.errors import UserError
 from breakeven.harness.rows.conversation import Conversation, Role, Turn, checked
@@ -34,7 +35,7 @@ class Messages:
     fields = "messages"
 
     def parse(self, row: Row) -> Conversation:
-        turns = _turns(row.get("messages"), "messages")
+        turns = _turns(listed(row, "messages"), "messages")
         return _asked(checked(Conversation(turns, _tools(row), extra(row, self.keys))))
 
     def render(self, conversation: Conversation) -> dict[str, Json]:
@@ -72,6 +73,8 @@ class PromptCompletion:
 
     def parse(self, row: Row) -> Conversation:
         prompt, completion = row.get("prompt"), row.get("completion")
+        if (messages := _messages_in(prompt)) is not None:
+            prompt, completion = messages, _messages_in(completion) or completion
         if isinstance(prompt, list) != isinstance(completion, list):
             raise UserError(
                 "prompt and completion should both be texts, or both messages", field="completion"
@@ -100,6 +103,7 @@ class PromptCompletion:
             raise UserError("there is no prompt", field="prompt", hint="write `text` for plain texts")
         texts = [turn.role for turn in conversation.turns] == ["user", "assistant"]
         plain = texts and not any(t.name or t.tool_calls for t in conversation.turns)
+        plain = plain and _messages_in(conversation.turns[0].content) is None  # it would be read as messages
         made: dict[str, Json]
         if plain:
             made = {"prompt": conversation.prompt[0].content, "completion": conversation.answer.content}
@@ -130,7 +134,7 @@ def _unlearned(turn: Turn) -> Turn:
 
 
 def _tools(row: Row) -> tuple[Json, ...]:
-    tools = listed(row.get("tools"))
+    tools = listed(row, "tools")
     if tools is None:
         return ()
     if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
@@ -138,8 +142,19 @@ def _tools(row: Row) -> tuple[Json, ...]:
     return tuple(tools)
 
 
-def _turns(value: Json, field: str) -> tuple[Turn, ...]:
-    messages = listed(value)
+def _messages_in(cell: Json) -> list[Json] | None:
+    """Messages that stand in a CSV cell as JSON text; None for any other text, JSON or not."""
+    if not isinstance(cell, str) or not cell.lstrip().startswith("["):
+        return None
+    try:
+        found = jsontext.loads(cell)
+    except (json.JSONDecodeError, UserError):
+        return None
+    are = isinstance(found, list) and all(isinstance(m, dict) and m.get("role") in ROLES for m in found)
+    return found if are and found else None
+
+
+def _turns(messages: Json, field: str) -> tuple[Turn, ...]:
     if not isinstance(messages, list):
         raise UserError(
             "should be a list of messages",

@@ -48,7 +48,7 @@ class Alpaca:
     def parse(self, row: Row) -> Conversation:
         system = optional(row, "system")
         turns = [Turn("system", system)] if system is not None else []
-        history = listed(row.get("history")) or []
+        history = listed(row, "history") or []
         if not isinstance(history, list):
             raise UserError("should be a list of [question, answer]", field="history")
         for number, exchange in enumerate(history, 1):
@@ -96,7 +96,7 @@ class ShareGPT:
         return checked(Conversation(turns, (), extra(row, self.keys)), "conversations")
 
     def _turns(self, row: Row) -> tuple[Turn, ...]:
-        turns = listed(row.get("conversations"))
+        turns = listed(row, "conversations")
         if not isinstance(turns, list):
             raise UserError(
                 "should be a list of turns",
