@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable
+from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +112,54 @@ def test_a_number_beside_the_text_is_refused_in_csv_with_its_line(tmp_path: Path
         convert([str(source)], "alpaca", tmp_path / "a.csv")
     assert (caught.value.file, caught.value.line, caught.value.field) == (str(source), 1, "score")
     assert not (tmp_path / "a.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("value", "what"),
+    [
+        (datetime(2026, 1, 2, 3, 4), r"JSON does not have a datetime \(2026-01-02 03:04:00\)"),
+        (Decimal("1.10"), r"a Decimal \(1.10\)"),
+        (b"\xff", "a bytes"),
+        ({"a": [float("nan")]}, "JSON does not have the number nan; drop the column, or write Parquet"),
+    ],
+    ids=repr,
+)
+def test_what_only_a_table_holds_is_refused_elsewhere_and_kept_in_parquet(
+    tmp_path: Path, value: Any, what: str
+) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    table = pyarrow.table({"prompt": ["a", "b"], "completion": ["c", "d"], "when": [None, value]})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    for suffix in (".jsonl", ".json", ".csv"):
+        with pytest.raises(UserError, match=what) as caught:
+            convert([str(tmp_path / "a.parquet")], "messages", tmp_path / f"b{suffix}")
+        assert (caught.value.line, caught.value.field) == (2, "when")
+        assert not (tmp_path / f"b{suffix}").exists()
+    convert([str(tmp_path / "a.parquet")], "messages", tmp_path / "b.parquet")
+    assert repr(readers.read_file(tmp_path / "b.parquet")[1].values["when"]) == repr(value)
+    values = {"prompt": "a", "completion": value}
+    with pytest.raises(UserError, match="should be text, not "):
+        rows.conversations([Row(values, "a.parquet", 1, padded=True)], "prompt-completion")
+
+
+def test_numbers_come_through_as_they_are_or_not_at_all(tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    for number in ("0.10000000149011612", "1e-12", "123456789012345678901234567890"):
+        (tmp_path / "a.jsonl").write_text(f'{{"prompt": "a", "completion": "b", "n": {number}}}\n')
+        convert([str(tmp_path / "a.jsonl")], "alpaca", tmp_path / "b.jsonl", force=True)
+        assert f'"n": {number}}}' in (tmp_path / "b.jsonl").read_text()
+    with pytest.raises(UserError, match="a Parquet file cannot hold the rows"):
+        convert([str(tmp_path / "a.jsonl")], "alpaca", tmp_path / "b.parquet")
+    single = pyarrow.array([0.1], pyarrow.float32())
+    pyarrow.parquet.write_table(
+        pyarrow.table({"prompt": ["a"], "completion": ["b"], "n": single}), tmp_path / "a.parquet"
+    )
+    convert([str(tmp_path / "a.parquet")], "alpaca", tmp_path / "c.jsonl")
+    assert lines(tmp_path / "c.jsonl")[0]["n"] == single[0].as_py()
 
 
 def test_a_row_that_would_lose_something_stops_the_file(chat: Path, tmp_path: Path) -> None:

@@ -235,7 +235,27 @@ def messages(*turns: tuple[str, Any]) -> dict[str, Any]:
             "messages[2].tool_call_id",
             "a call that was not made",
         ),
+        (
+            {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "tool_calls": [1]}]},
+            "messages[2].tool_calls[1]",
+            "a call whose id is a text",
+        ),
+        (
+            {
+                "messages": [
+                    {"role": "user", "content": "a"},
+                    {"role": "assistant", "tool_calls": [{"id": ["c1"]}]},
+                    {"role": "tool", "content": "b", "tool_call_id": "c1"},
+                ]
+            },
+            "messages[2].tool_calls[1]",
+            "a call whose id is a text",
+        ),
+        ({"messages": "[" * 3000}, "messages", "nested more than 100 deep"),
+        ({"messages": f"[{'1' * 5000}]"}, "messages", "thousands of digits"),
+        ({"messages": '[{"role": "user", "role": "tool"}]'}, "messages", 'the key "role" stands twice'),
     ],
+    ids=lambda value: str(value)[:40],
 )
 def test_a_row_at_fault_gives_file_line_field_and_a_sentence(
     row: dict[str, Any], field: str, what: str

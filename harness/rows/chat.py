@@ -172,7 +172,7 @@ def _turn(message: Json, where: str) -> Turn:
     role = given.get("role")
     if role not in ROLES:
         hint = "`developer` is `system` here" if role == "developer" else f"one of {', '.join(ROLES)}"
-        raise UserError(f"there is no role {json.dumps(role)}", field=f"{where}.role", hint=hint)
+        raise UserError(f"there is no role {json.dumps(role, default=str)}", field=f"{where}.role", hint=hint)
     content = given.get("content")
     if content is not None and not isinstance(content, str):
         raise UserError(
@@ -183,6 +183,12 @@ def _turn(message: Json, where: str) -> Turn:
     calls = given.get("tool_calls", [])
     if not isinstance(calls, list) or (calls and role != "assistant"):
         raise UserError("should be an assistant's list of calls", field=f"{where}.tool_calls")
+    for number, call in enumerate(calls, 1):
+        if not isinstance(call, dict) or not isinstance(call.get("id"), str | None):
+            hint = 'for example {"id": "call-1", "type": "function", "function": {...}}'
+            raise UserError(
+                "should be a call whose id is a text", field=f"{where}.tool_calls[{number}]", hint=hint
+            )
     for key in ("tool_call_id", "name"):
         if not isinstance(given.get(key, ""), str):
             raise UserError("should be text", field=f"{where}.{key}")
@@ -206,7 +212,9 @@ def _weight(given: Mapping[str, Any], role: str, where: str) -> bool:
         raise UserError("only an assistant's turn has a weight", field=f"{where}.weight")
     weight = given["weight"]
     if isinstance(weight, bool) or weight not in (0, 1):
-        raise UserError(f"{json.dumps(weight)} is no weight", field=f"{where}.weight", hint="0 or 1")
+        raise UserError(
+            f"{json.dumps(weight, default=str)} is no weight", field=f"{where}.weight", hint="0 or 1"
+        )
     return bool(weight)
 
 

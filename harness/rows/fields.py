@@ -17,7 +17,7 @@ def text(row: Mapping[str, Json], field: str) -> str:
     """A field that must be text. Raises UserError otherwise."""
     value = row.get(field)
     if not isinstance(value, str):
-        what = "is missing" if value is None else f"should be text, not {json.dumps(value)[:40]}"
+        what = "is missing" if value is None else f"should be text, not {json.dumps(value, default=str)[:40]}"
         raise UserError(what, field=field)
     return value
 

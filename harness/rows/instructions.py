@@ -119,7 +119,7 @@ class ShareGPT:
             )
         if not isinstance(speaker, str) or speaker not in SPEAKERS:
             raise UserError(
-                f"nobody is called {json.dumps(speaker)}",
+                f"nobody is called {json.dumps(speaker, default=str)}",
                 field=f"{where}.from",
                 hint=f"one of {', '.join(SPEAKERS)}",
             )
