@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Callable
@@ -283,5 +284,43 @@ def test_a_mixture_keeps_its_ratios_and_does_not_depend_on_the_order(
 @untimed
 @given(st.integers(0, 500), st.lists(st.floats(0.01, 1), min_size=1, max_size=5))
 def test_shares_of_a_number_sum_to_it(n: int, weights: list[float]) -> None:
-    shares = [w / sum(weights) for w in weights]
-    assert sum(apportioned(n, shares)) == n
+    counts = apportioned(n, weights)
+    assert sum(counts) == n
+    assert all(abs(count - n * w / sum(weights)) < 1 for count, w in zip(counts, weights, strict=True))
+
+
+@untimed
+@given(st.lists(st.one_of(st.floats(0.01, 9), st.integers(1, 9)), min_size=1, max_size=6), st.integers(1, 60))
+def test_no_share_shrinks_as_the_number_grows(weights: list[float], most: int) -> None:
+    counts = [apportioned(n, weights) for n in range(most + 1)]
+    for fewer, more in itertools.pairwise(counts):
+        assert all(a <= b for a, b in zip(fewer, more, strict=True))
+
+
+@untimed
+@given(parts, st.data())
+def test_a_smaller_mixture_is_a_subset_of_a_larger_one(sizes: list[int], data: st.DataObject) -> None:
+    ratios = data.draw(st.lists(st.floats(0.05, 9), min_size=len(sizes), max_size=len(sizes)))
+    named = [(str(i), [f"{i}/{j}" for j in range(size)]) for i, size in enumerate(sizes)]
+    largest = len(mixed(named, ratios, None, str))
+    if largest > 1:
+        more = data.draw(st.integers(2, largest))
+        fewer = data.draw(st.integers(1, more - 1))
+        assert set(mixed(named, ratios, fewer, str)) < set(mixed(named, ratios, more, str))
+
+
+def test_the_alabama_paradox_does_not_take_rows_out_of_a_larger_mixture() -> None:
+    """By largest remainders the third data set has 2 rows of 10 and 1 of 11."""
+    named = [(name, [f"{name}{i}" for i in range(20)]) for name in "abc"]
+    assert set(mixed(named, [6, 6, 2], 10, str)) < set(mixed(named, [6, 6, 2], 11, str))
+
+
+def test_an_empty_data_set_is_named_rather_than_mixed(chat: Path, tmp_path: Path) -> None:
+    (tmp_path / "none.jsonl").write_text("\n")
+    paths = [str(chat), str(tmp_path / "none.jsonl")]
+    with pytest.raises(UserError, match=r"none.jsonl has no rows") as caught:
+        convert(paths, "messages", tmp_path / "m.jsonl", format="sharegpt", ratios=[1, 1])
+    assert caught.value.field == "ratio"
+    assert not (tmp_path / "m.jsonl").exists()
+    convert(paths, "messages", tmp_path / "m.jsonl", format="sharegpt")
+    assert len(lines(tmp_path / "m.jsonl")) == 20
