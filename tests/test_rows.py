@@ -159,6 +159,20 @@ def test_a_weight_of_zero_is_an_answer_that_is_not_learned() -> None:
     assert learned["completion"] == [{"role": "assistant", "content": "d"}]
 
 
+@pytest.mark.parametrize("content", ["", " ", None])
+def test_an_assistant_that_calls_tools_need_say_nothing_and_it_is_written_as_it_came(
+    content: str | None,
+) -> None:
+    said = {} if content is None else {"content": content}
+    turns = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", **said, "tool_calls": [{"id": "c1"}]},
+        {"role": "tool", "content": "r", "tool_call_id": "c1"},
+        {"role": "assistant", "content": "b"},
+    ]
+    assert FORMATS["openai"].render(FORMATS["openai"].parse({"messages": turns})) == {"messages": turns}
+
+
 MULTI = Conversation((QUESTION, ANSWER, Turn("user", "Why?"), Turn("assistant", "Thirst.")))
 SHOWN = Conversation((QUESTION, Turn("assistant", "Tea.", learned=False), *MULTI.turns[2:]))
 TOOLS = Conversation(PLAIN.turns, ({"type": "function"},))
@@ -205,6 +219,16 @@ def messages(*turns: tuple[str, Any]) -> dict[str, Any]:
         (messages(("user", "a"), ("assistant", None)), "messages[2]", "the assistant says nothing"),
         (messages(("user", "a"), ("system", "s"), ("assistant", "b")), "messages[2]", "only stand first"),
         (messages(("user", "a"), ("assistant", ["b"])), "messages[2].content", "should be text"),
+        (
+            messages(("user", [{"type": "text", "text": "a"}]), ("assistant", "b")),
+            "messages[1].content",
+            "all of these are texts: join them into one",
+        ),
+        (
+            messages(("user", [{"type": "image_url"}]), ("assistant", "b")),
+            "messages[1].content",
+            "parts of images and sound are not supported",
+        ),
         (messages(("user", "x" * 1_048_576), ("assistant", "b")), "messages[1]", "1,048,576 characters"),
         (messages(("user", "a"), ("assistant", "\ud83d")), "messages[2]", "half of a character"),
         ({"messages": "hello"}, "messages", "should be a list of messages"),

@@ -175,11 +175,7 @@ def _turn(message: Json, where: str) -> Turn:
         raise UserError(f"there is no role {json.dumps(role, default=str)}", field=f"{where}.role", hint=hint)
     content = given.get("content")
     if content is not None and not isinstance(content, str):
-        raise UserError(
-            "should be text",
-            field=f"{where}.content",
-            hint="parts of images and sound are not supported" if isinstance(content, list) else None,
-        )
+        raise UserError("should be text", field=f"{where}.content", hint=_of_parts(content))
     calls = given.get("tool_calls", [])
     if not isinstance(calls, list) or (calls and role != "assistant"):
         raise UserError("should be an assistant's list of calls", field=f"{where}.tool_calls")
@@ -203,6 +199,17 @@ def _turn(message: Json, where: str) -> Turn:
         given.get("tool_call_id"),
         given.get("name"),
     )
+
+
+def _of_parts(content: Json) -> str | None:
+    """What to do about a content that is a list of parts."""
+    if not isinstance(content, list):
+        return None
+    if all(
+        isinstance(part, str) or (isinstance(part, dict) and part.get("type") == "text") for part in content
+    ):
+        return "a list of parts is not read, though all of these are texts: join them into one"
+    return "parts of images and sound are not supported"
 
 
 def _weight(given: Mapping[str, Any], role: str, where: str) -> bool:
