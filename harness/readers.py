@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import math
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -157,9 +158,7 @@ def read_text(path: Path, encoding: str = "utf-8") -> str:
 def _csv_records(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any]]]:
     text = read_text(path, encoding)
     csv.field_size_limit(sys.maxsize)
-    first = text.split("\n", 1)[0]
-    delimiters = "\t" if path.suffix.lower() == ".tsv" else ",;\t"
-    delimiter = max(delimiters, key=lambda d: (first.count(d), d == ","))
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else _delimiter(text)
     reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
     header: list[str] | None = None
     start = 1
@@ -192,6 +191,28 @@ def _csv_records(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any
             yield line, dict(zip(header, record, strict=True))
     if header is None:
         raise UserError("is empty", file=path, hint="the first line must name the columns")
+
+
+def _delimiter(text: str) -> str:
+    """What separates the columns: what cuts header and first rows alike, or else the header most often."""
+
+    def widths(delimiter: str) -> list[int]:
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
+        found = []
+        try:
+            for record in itertools.islice(filter(None, reader), 20):
+                found.append(len(record))
+        except csv.Error:
+            found.append(0)
+        return found or [0]
+
+    by_delimiter = {delimiter: widths(delimiter) for delimiter in ",;\t"}
+    return max(by_delimiter, key=lambda d: _fit(by_delimiter[d]))
+
+
+def _fit(widths: Sequence[int]) -> tuple[bool, int]:
+    """How well a table of rows of these widths stands: all alike, then a header of many columns."""
+    return widths[0] > 1 and len(set(widths)) == 1, widths[0]
 
 
 def _header(record: list[str], path: Path) -> list[str]:

@@ -144,6 +144,13 @@ def test_alpacas_input_stands_on_lines_of_its_own_and_its_history_before() -> No
     assert said == [("user", "Hi"), ("assistant", "Hello"), ("user", "Sort\nb a"), ("assistant", "a b")]
 
 
+def test_alpacas_input_is_the_question_where_the_instruction_is_empty() -> None:
+    found = FORMATS["alpaca"].parse({"instruction": "", "input": "x", "output": "y"})
+    assert [turn.content for turn in found.turns] == ["x", "y"]
+    with pytest.raises(UserError, match="the user says nothing"):
+        FORMATS["alpaca"].parse({"instruction": "", "input": "", "output": "y"})
+
+
 def test_a_weight_of_zero_is_an_answer_that_is_not_learned() -> None:
     turns = [
         {"role": "user", "content": "a"},

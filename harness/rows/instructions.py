@@ -37,7 +37,8 @@ _TOOLS = ("function_call", "observation", "tool", "function", "function-call", "
 class Alpaca:
     """{"instruction", "input", "output"} with an optional "system", and a "history" of earlier exchanges.
 
-    Instruction and input are one question, the input on lines of its own. A question that was put together
+    Instruction and input are one question, the input on lines of its own, or alone where the instruction is
+    empty. A question that was put together
     is written as an instruction without input: the model sees the same.
     """
 
@@ -56,7 +57,7 @@ class Alpaca:
                 raise UserError("should be [question, answer]", field=f"history[{number}]")
             turns += [Turn("user", exchange[0]), Turn("assistant", exchange[1])]
         question, given = text(row, "instruction"), optional(row, "input")
-        asked = f"{question}\n{given}" if given is not None else question
+        asked = "\n".join(part for part in (question, given) if part)
         turns += [Turn("user", asked), Turn("assistant", text(row, "output"))]
         return checked(Conversation(tuple(turns), (), extra(row, self.keys)), "alpaca")
 
