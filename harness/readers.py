@@ -295,14 +295,9 @@ def _copied(value: Any) -> Json:
     if hasattr(value, "tolist"):  # numpy's numbers and arrays
         return _copied(value.tolist())
     raise UserError(
-        f"holds {article(type(value).__name__)}, which JSON does not have",
+        f"holds a value of type {type(value).__name__}, which JSON does not have",
         hint="give it as a text or a number, or leave the column out",
     )
-
-
-def article(noun: str) -> str:
-    """A noun with its article, as sentences of faults want it."""
-    return f"{'an' if noun[:1].lower() in tuple('aeiou') else 'a'} {noun}"
 
 
 # --- datasets --------------------------------------------------------------------------------

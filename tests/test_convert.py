@@ -118,9 +118,9 @@ def test_a_number_beside_the_text_is_refused_in_csv_with_its_line(tmp_path: Path
 @pytest.mark.parametrize(
     ("value", "what"),
     [
-        (datetime(2026, 1, 2, 3, 4), r"JSON does not have a datetime \(2026-01-02 03:04:00\)"),
-        (Decimal("1.10"), r"a Decimal \(1.10\)"),
-        (b"\xff", "a bytes"),
+        (datetime(2026, 1, 2, 3, 4), r"JSON does not have values of type datetime \(2026-01-02 03:04:00\)"),
+        (Decimal("1.10"), r"type Decimal \(1.10\)"),
+        (b"\xff", "type bytes"),
         ({"a": [float("nan")]}, "JSON does not have the number nan; drop the column, or write Parquet"),
     ],
     ids=repr,

@@ -157,7 +157,11 @@ def test_rows_of_a_program_are_json_or_refused() -> None:
     given = [{"a": (1, np.float64(0.5)), "b": np.array([1, 2]), "c": float("nan"), "d": np.int64(3)}]
     found = [dict(row.values) for row in readers.read(given)[""]]
     assert exactly(found) == exactly([{"a": [1, 0.5], "b": [1, 2], "c": None, "d": 3}])
-    for value, what in [(datetime(2026, 1, 2), "a datetime"), (b"x", "a bytes"), (float("inf"), "infinite")]:
+    for value, what in [
+        (datetime(2026, 1, 2), "type datetime, which JSON"),
+        (b"x", "type bytes"),
+        (float("inf"), "infinite"),
+    ]:
         with pytest.raises(UserError, match=what) as caught:
             readers.read([{"a": 1}, {"a": value}])
         assert (caught.value.line, caught.value.field) == (2, "a")

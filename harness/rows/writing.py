@@ -67,7 +67,7 @@ def _check_json(value: Any, source: Row, field: str) -> None:
             _check_json(inner, source, field)
         return
     else:
-        what = f"{readers.article(type(value).__name__)} ({str(value)[:40]})"
+        what = f"values of type {type(value).__name__} ({str(value)[:40]})"
     raise UserError(
         f"JSON does not have {what}",
         file=source.file,
