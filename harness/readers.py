@@ -1,8 +1,8 @@
 """Rows out of JSONL, JSON, CSV, Parquet, a Hub data set, a folder of those, or a Python iterable.
 
 Every row remembers its file and line, so that whoever finds fault with it can say where. Text files are
-checked here before `datasets` gets them, because its own errors name neither line nor field, and because
-its type inference turns the label "01" into 1, "NA" into nothing and "2026-11-20" into a timestamp.
+read here and not by `datasets`, because its errors name neither line nor field, and because its tables turn
+the label "01" into 1, "NA" into nothing, "2026-11-20" into a timestamp and 1e-12 into 0.
 What the columns mean is decided in `breakeven.harness.data`.
 """
 
@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import csv
 import io
-import json
+import itertools
+import math
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from breakeven.harness import jsontext
 from breakeven.harness.contracts import Json
 from breakeven.harness.errors import UserError
 
@@ -35,11 +37,16 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?(@[\w./-]+)?")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row as it was read: `values` by column, the file (or Hub id) and the 1-based line it starts on."""
+    """One row as it was read: `values` by column, the file (or Hub id) and the 1-based line it starts on.
+
+    `padded` says that it is out of a table (Parquet, the Hub), which gives every object in a column the same
+    keys: there, None in an object may stand for a key that it does not have.
+    """
 
     values: Mapping[str, Json]
     file: str
     line: int | None
+    padded: bool = False
 
 
 def read(source: Source, *, base: Path | None = None, encoding: str = "utf-8") -> dict[str, list[Row]]:
@@ -93,9 +100,9 @@ def read_file(path: Path, encoding: str = "utf-8") -> list[Row]:
     """The rows of one file. Raises UserError for a suffix we do not know and for every broken row."""
     suffix = path.suffix.lower()
     if suffix in (".jsonl", ".ndjson"):
-        return _table(_json_lines(path, encoding), str(path))
+        return _table(jsontext.lines(read_text(path, encoding), path), str(path))
     if suffix == ".json":
-        return _table(_json_array(path, encoding), str(path))
+        return _table(jsontext.items(read_text(path, encoding), path), str(path))
     if suffix in (".csv", ".tsv"):
         return _table(_csv_records(path, encoding), str(path))
     if suffix == ".parquet":
@@ -148,49 +155,10 @@ def read_text(path: Path, encoding: str = "utf-8") -> str:
         ) from e
 
 
-def _json_lines(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(read_text(path, encoding).split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as e:
-            raise UserError(
-                f"is not JSON: {e.msg.lower()} at character {e.pos + 1}",
-                file=path,
-                line=number,
-                hint="a JSONL file holds one JSON object a line",
-            ) from e
-        if not isinstance(record, dict):
-            raise UserError(
-                f"holds {_kind(record)} where an object is wanted",
-                file=path,
-                line=number,
-                hint='for example {"text": "..."}',
-            )
-        yield number, record
-
-
-def _json_array(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    try:
-        records = json.loads(read_text(path, encoding))
-    except json.JSONDecodeError as e:
-        hint = "One JSON object a line is JSONL: name the file .jsonl" if e.msg == "Extra data" else None
-        raise UserError(f"is not JSON: {e.msg.lower()}", file=path, line=e.lineno, hint=hint) from e
-    if not isinstance(records, list):
-        raise UserError(f"holds {_kind(records)} where a list of objects is wanted", file=path)
-    for number, record in enumerate(records, 1):
-        if not isinstance(record, dict):
-            raise UserError(f"item {number} is {_kind(record)} where an object is wanted", file=path)
-        yield number, record
-
-
 def _csv_records(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any]]]:
     text = read_text(path, encoding)
     csv.field_size_limit(sys.maxsize)
-    first = text.split("\n", 1)[0]
-    delimiters = "\t" if path.suffix.lower() == ".tsv" else ",;\t"
-    delimiter = max(delimiters, key=lambda d: (first.count(d), d == ","))
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else _delimiter(text)
     reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
     header: list[str] | None = None
     start = 1
@@ -225,6 +193,28 @@ def _csv_records(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any
         raise UserError("is empty", file=path, hint="the first line must name the columns")
 
 
+def _delimiter(text: str) -> str:
+    """What separates the columns: what cuts header and first rows alike, or else the header most often."""
+
+    def widths(delimiter: str) -> list[int]:
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
+        found = []
+        try:
+            for record in itertools.islice(filter(None, reader), 20):
+                found.append(len(record))
+        except csv.Error:
+            found.append(0)
+        return found or [0]
+
+    by_delimiter = {delimiter: widths(delimiter) for delimiter in ",;\t"}
+    return max(by_delimiter, key=lambda d: _fit(by_delimiter[d]))
+
+
+def _fit(widths: Sequence[int]) -> tuple[bool, int]:
+    """How well a table of rows of these widths stands: all alike, then a header of many columns."""
+    return widths[0] > 1 and len(set(widths)) == 1, widths[0]
+
+
 def _header(record: list[str], path: Path) -> list[str]:
     names = [name.strip() for name in record]
     for position, name in enumerate(names, 1):
@@ -235,102 +225,18 @@ def _header(record: list[str], path: Path) -> list[str]:
     return names
 
 
-def _kind(value: Any) -> str:
-    kinds = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
-    return kinds.get(type(value), "a number")
-
-
 def _count(n: int, noun: str) -> str:
     return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
-# --- datasets --------------------------------------------------------------------------------
+# --- rows ------------------------------------------------------------------------------------
 
 
 def _table(records: Iterable[tuple[int, Mapping[str, Any]]], name: str) -> list[Row]:
-    """Checked records as rows that all have the same columns; what one does not have is None in it."""
+    """Records as rows of the same columns, every value as it is; None where a record has no such column."""
     numbered = list(records)
     columns = list(dict.fromkeys(key for _, record in numbered for key in record))
-    rows = _plain_rows(numbered, columns, name)
-    return _through_datasets(numbered, columns, name) if rows is None else rows
-
-
-def _plain_rows(
-    numbered: Sequence[tuple[int, Mapping[str, Any]]], columns: Sequence[str], name: str
-) -> list[Row] | None:
-    """What `_through_datasets` returns, without importing it; None where that might be something else.
-
-    It keeps texts, and lists and objects of texts, whole numbers and truth values, as they are. Everything
-    else is its business: it rounds numbers, parses texts in columns that are not all text, refuses a lone
-    surrogate.
-    """
-    if not columns or not all(_encodable(column) for column in columns):
-        return None
-    texts = {c for c in columns if all(type(r.get(c)) in (str, type(None)) for _, r in numbered)}
-    try:
-        return [
-            Row({c: _plain_copy(record.get(c), c not in texts) for c in columns}, name, line)
-            for line, record in numbered
-        ]
-    except _NotPlainError:
-        return None
-
-
-class _NotPlainError(Exception):
-    """A value that `datasets` may change."""
-
-
-#: Whole numbers beyond it, and values nested deeper, are left to `datasets`.
-_LARGEST, _DEEPEST = 2**53, 32
-
-
-def _plain_copy(value: Any, mixed: bool, depth: int = 0) -> Any:
-    """A copy of a plain value. `mixed`: it stands in a column that is not all text."""
-    kind = type(value)
-    if value is None or kind is bool:
-        return value
-    if kind is str and _encodable(value) and not (mixed and depth == 0):
-        return value
-    if kind is int and -_LARGEST < value < _LARGEST:
-        return value
-    if kind is list and depth < _DEEPEST:
-        return [_plain_copy(item, mixed, depth + 1) for item in value]
-    if kind is dict and depth < _DEEPEST and all(type(key) is str and _encodable(key) for key in value):
-        return {key: _plain_copy(item, mixed, depth + 1) for key, item in value.items()}
-    raise _NotPlainError
-
-
-def _encodable(text: str) -> bool:
-    """Whether it has no lone surrogate."""
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _through_datasets(
-    numbered: Sequence[tuple[int, Mapping[str, Any]]], columns: Sequence[str], name: str
-) -> list[Row]:
-    """Checked records as a `datasets` table with declared types: text stays text, the rest stays JSON."""
-    import datasets
-
-    table: dict[str, list[Any]] = {c: [record.get(c) for _, record in numbered] for c in columns}
-    features = {
-        c: datasets.Value("string") if all(v is None or type(v) is str for v in values) else datasets.Json()
-        for c, values in table.items()
-    }
-    try:
-        data = datasets.Dataset.from_dict(table, features=datasets.Features(features))
-    except (TypeError, ValueError, OverflowError) as e:
-        for line, record in numbered:
-            for column, value in record.items():
-                _check_unicode(value, name, line, column)
-        raise UserError(f"{name} holds a value that JSON cannot express: {e}") from e
-    lines = [line for line, _ in numbered]
-    return [Row(values, name, line) for line, values in zip(lines, data, strict=True)]
+    return [Row({c: record.get(c) for c in columns}, name, line) for line, record in numbered]
 
 
 def lone_surrogate(text: str) -> int | None:
@@ -340,18 +246,6 @@ def lone_surrogate(text: str) -> int | None:
     except UnicodeEncodeError as error:
         return error.start
     return None
-
-
-def _check_unicode(value: Any, file: str, line: int, column: str) -> None:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    if lone_surrogate(text) is not None:
-        raise UserError(
-            "holds half of a character (a lone surrogate)",
-            file=file,
-            line=line,
-            field=column,
-            hint="something cut an emoji in two; mend or drop the row",
-        )
 
 
 def _read_iterable(source: Iterable[Mapping[str, Any]]) -> dict[str, list[Row]]:
@@ -367,8 +261,46 @@ def _read_iterable(source: Iterable[Mapping[str, Any]]) -> dict[str, list[Row]]:
     for number, record in enumerate(source, 1):
         if not isinstance(record, Mapping):
             raise UserError(f"row {number} of the data is {type(record).__name__} where a mapping is wanted")
-        records.append((number, record))
+        records.append((number, {str(c): _given(v, number, str(c)) for c, v in record.items()}))
     return {"": _table(records, "<rows>")}
+
+
+def _given(value: Any, number: int, column: str) -> Json:
+    """A value of a program's row as JSON: tuples as lists, NaN (pandas says "missing" with it) as None."""
+    try:
+        made = _copied(value)
+        jsontext.check_characters(made)
+    except UserError as e:
+        raise UserError(e.what, file="<rows>", line=number, field=column, hint=e.hint) from e
+    except RecursionError as e:
+        raise UserError("is nested too deep", file="<rows>", line=number, field=column) from e
+    return made
+
+
+def _copied(value: Any) -> Json:
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        if math.isinf(value):
+            raise UserError("holds an infinite number, which JSON does not have")
+        return None if math.isnan(value) else float(value)
+    if isinstance(value, list | tuple):
+        return [_copied(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(key): _copied(item) for key, item in value.items()}
+    if hasattr(value, "tolist"):  # numpy's numbers and arrays
+        return _copied(value.tolist())
+    raise UserError(
+        f"holds a value of type {type(value).__name__}, which JSON does not have",
+        hint="give it as a text or a number, or leave the column out",
+    )
+
+
+# --- datasets --------------------------------------------------------------------------------
 
 
 def _read_parquet(path: Path) -> list[Row]:
@@ -417,5 +349,5 @@ def _plain(data: Any, name: str) -> list[Row]:
         for column, feature in labels.items():
             value = values[column]
             values[column] = None if value is None or value < 0 else feature.int2str(value)
-        rows.append(Row(values, name, number))
+        rows.append(Row(values, name, number, padded=True))
     return rows

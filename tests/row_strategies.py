@@ -25,7 +25,7 @@ def conversations(draw: st.DrawFn, tools: bool = True) -> Conversation:
             call = f"call-{number}"
             function = {"name": "look_up", "arguments": draw(said)}
             asked = {"id": call, "type": "function", "function": function}
-            turns.append(Turn("assistant", None, tool_calls=(asked,)))
+            turns.append(Turn("assistant", draw(st.sampled_from([None, ""])), tool_calls=(asked,)))
             turns.append(Turn("tool", draw(said), tool_call_id=call))
         learned = number == exchanges - 1 or draw(st.booleans())
         turns.append(Turn("assistant", draw(said), learned))

@@ -51,6 +51,22 @@ def test_semicolons_and_tabs_separate_too(tmp_path: Path) -> None:
     assert rows_of(write(tmp_path / "a.tsv", "text\tlabel\na, b\tx\n")) == [{"text": "a, b", "label": "x"}]
 
 
+@pytest.mark.parametrize(
+    ("text", "first"),
+    [
+        ("prompt;note (a, b, c)\n1;2\n", {"prompt": "1", "note (a, b, c)": "2"}),
+        ('"a;b;c",d\n1,2\n', {"a;b;c": "1", "d": "2"}),
+        ("text\na; b\n", {"text": "a; b"}),
+        ("a,b;c\n1,2;3\n", {"a": "1", "b;c": "2;3"}),
+        ("a;b\n", None),
+    ],
+)
+def test_commas_in_a_header_do_not_separate_where_the_rows_have_none(
+    tmp_path: Path, text: str, first: dict[str, str] | None
+) -> None:
+    assert rows_of(write(tmp_path / "a.csv", text))[:1] == ([first] if first else [])
+
+
 def test_a_byte_order_mark_is_not_part_of_the_first_column(tmp_path: Path) -> None:
     assert rows_of(write(tmp_path / "a.csv", "text,label\na,b\n", "utf-8-sig"))[0]["text"] == "a"
     assert rows_of(write(tmp_path / "a.jsonl", '{"text": "a"}\n', "utf-8-sig"))[0]["text"] == "a"

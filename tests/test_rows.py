@@ -144,6 +144,13 @@ def test_alpacas_input_stands_on_lines_of_its_own_and_its_history_before() -> No
     assert said == [("user", "Hi"), ("assistant", "Hello"), ("user", "Sort\nb a"), ("assistant", "a b")]
 
 
+def test_alpacas_input_is_the_question_where_the_instruction_is_empty() -> None:
+    found = FORMATS["alpaca"].parse({"instruction": "", "input": "x", "output": "y"})
+    assert [turn.content for turn in found.turns] == ["x", "y"]
+    with pytest.raises(UserError, match="the user says nothing"):
+        FORMATS["alpaca"].parse({"instruction": "", "input": "", "output": "y"})
+
+
 def test_a_weight_of_zero_is_an_answer_that_is_not_learned() -> None:
     turns = [
         {"role": "user", "content": "a"},
@@ -157,6 +164,20 @@ def test_a_weight_of_zero_is_an_answer_that_is_not_learned() -> None:
     assert written == [*turns[:3], {"role": "assistant", "content": "d"}]
     learned = FORMATS["prompt-completion"].render(found)
     assert learned["completion"] == [{"role": "assistant", "content": "d"}]
+
+
+@pytest.mark.parametrize("content", ["", " ", None])
+def test_an_assistant_that_calls_tools_need_say_nothing_and_it_is_written_as_it_came(
+    content: str | None,
+) -> None:
+    said = {} if content is None else {"content": content}
+    turns = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", **said, "tool_calls": [{"id": "c1"}]},
+        {"role": "tool", "content": "r", "tool_call_id": "c1"},
+        {"role": "assistant", "content": "b"},
+    ]
+    assert FORMATS["openai"].render(FORMATS["openai"].parse({"messages": turns})) == {"messages": turns}
 
 
 MULTI = Conversation((QUESTION, ANSWER, Turn("user", "Why?"), Turn("assistant", "Thirst.")))
@@ -205,6 +226,16 @@ def messages(*turns: tuple[str, Any]) -> dict[str, Any]:
         (messages(("user", "a"), ("assistant", None)), "messages[2]", "the assistant says nothing"),
         (messages(("user", "a"), ("system", "s"), ("assistant", "b")), "messages[2]", "only stand first"),
         (messages(("user", "a"), ("assistant", ["b"])), "messages[2].content", "should be text"),
+        (
+            messages(("user", [{"type": "text", "text": "a"}]), ("assistant", "b")),
+            "messages[1].content",
+            "all of these are texts: join them into one",
+        ),
+        (
+            messages(("user", [{"type": "image_url"}]), ("assistant", "b")),
+            "messages[1].content",
+            "parts of images and sound are not supported",
+        ),
         (messages(("user", "x" * 1_048_576), ("assistant", "b")), "messages[1]", "1,048,576 characters"),
         (messages(("user", "a"), ("assistant", "\ud83d")), "messages[2]", "half of a character"),
         ({"messages": "hello"}, "messages", "should be a list of messages"),
@@ -235,7 +266,27 @@ def messages(*turns: tuple[str, Any]) -> dict[str, Any]:
             "messages[2].tool_call_id",
             "a call that was not made",
         ),
+        (
+            {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "tool_calls": [1]}]},
+            "messages[2].tool_calls[1]",
+            "a call whose id is a text",
+        ),
+        (
+            {
+                "messages": [
+                    {"role": "user", "content": "a"},
+                    {"role": "assistant", "tool_calls": [{"id": ["c1"]}]},
+                    {"role": "tool", "content": "b", "tool_call_id": "c1"},
+                ]
+            },
+            "messages[2].tool_calls[1]",
+            "a call whose id is a text",
+        ),
+        ({"messages": "[" * 3000}, "messages", "nested more than 100 deep"),
+        ({"messages": f"[{'1' * 5000}]"}, "messages", "thousands of digits"),
+        ({"messages": '[{"role": "user", "role": "tool"}]'}, "messages", 'the key "role" stands twice'),
     ],
+    ids=lambda value: str(value)[:40],
 )
 def test_a_row_at_fault_gives_file_line_field_and_a_sentence(
     row: dict[str, Any], field: str, what: str

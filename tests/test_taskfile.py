@@ -310,6 +310,36 @@ def test_a_longer_talk_is_asked_as_messages_and_its_last_answer_is_the_reference
     assert longest.group is not None
 
 
+@pytest.mark.parametrize(
+    ("columns", "field"), [("{group: answer}", "columns.group"), ("{meta: [id, prompt.en]}", "columns.meta")]
+)
+def test_a_column_that_the_question_or_the_answer_would_hide_is_refused(
+    tmp_path: Path, columns: str, field: str
+) -> None:
+    rows = [
+        {
+            "messages": [{"role": "user", "content": f"{i}?"}, {"role": "assistant", "content": str(i)}],
+            "id": i,
+            "answer": f"group {i % 7}",
+            "prompt": {"en": "x"},
+        }
+        for i in range(20)
+    ]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert from_yaml(tmp_path, "data: a.jsonl\ncolumns: {meta: [id]}").train
+    with pytest.raises(UserError, match="what the format makes is called so too") as caught:
+        from_yaml(tmp_path, f"data: a.jsonl\ncolumns: {columns}")
+    assert caught.value.field == field
+
+
+def test_the_name_of_a_speaker_is_not_dropped_without_a_word(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "a", "name": "Ann"}, {"role": "assistant", "content": "b"}]
+    (tmp_path / "a.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+    with pytest.raises(UserError, match="cannot hold the names of speakers") as caught:
+        from_yaml(tmp_path, "data: a.jsonl")
+    assert (caught.value.line, caught.value.field) == (1, "name")
+
+
 def test_a_mixture_is_written_down_and_keeps_its_ratios(tmp_path: Path) -> None:
     exchanges(tmp_path / "a.jsonl")
     exchanges(tmp_path / "b.jsonl", first=100)

@@ -41,7 +41,11 @@ def convert(
         raise UserError(
             f"{len(ratios)} ratios for {len(paths)} data sets", field="--ratio", hint="give one for each"
         )
-    renamed = dict(_pair(text) for text in columns)
+    renamed: dict[str, str] = {}
+    for field, column in map(_pair, columns):
+        if renamed.setdefault(field, column) != column:
+            what = f"'{field}' is to be the column '{renamed[field]}' already"
+            raise UserError(what, field="--column", hint="a field has one column")
     parts: list[dict[str, Any]] = [
         {"path": path, "format": format or None, "columns": renamed} for path in paths
     ]

@@ -16,6 +16,7 @@ from breakeven.harness.readers import Row
 from breakeven.harness.rows.chat import Messages, OpenAI, PromptCompletion
 from breakeven.harness.rows.conversation import Conversation as Conversation
 from breakeven.harness.rows.conversation import Turn as Turn
+from breakeven.harness.rows.fields import without_none
 from breakeven.harness.rows.instructions import Alpaca, ShareGPT, Text, Vicuna
 
 
@@ -88,7 +89,14 @@ def _weighted(rows: Iterable[Row]) -> bool:
 def conversations(rows: Iterable[Row], format: str) -> list[Conversation]:
     """One conversation a row. Raises UserError with the file and line of the first row at fault."""
     known = named(format)
-    return [_at(row, known.parse, row.values) for row in rows]
+    return [_at(row, known.parse, _unpadded(row, known.keys)) for row in rows]
+
+
+def _unpadded(row: Row, keys: Sequence[str]) -> Mapping[str, Json]:
+    """Values, the format's own without the empty keys that a table put there; in JSON a null is a null."""
+    if not row.padded:
+        return row.values
+    return {key: without_none(value) if key in keys else value for key, value in row.values.items()}
 
 
 def written(rows: Iterable[tuple[Row, Conversation]], format: str) -> Iterator[dict[str, Json]]:

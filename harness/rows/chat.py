@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, get_args
 
+from breakeven.harness import jsontext
 from breakeven.harness.contracts import Json
 from breakeven.harness.errors import UserError
 from breakeven.harness.rows.conversation import Conversation, Role, Turn, checked
@@ -18,7 +19,6 @@ from breakeven.harness.rows.fields import (
     refuse_tools,
     refuse_weights,
     text,
-    without_none,
 )
 
 ROLES: tuple[str, ...] = get_args(Role)
@@ -35,7 +35,7 @@ class Messages:
     fields = "messages"
 
     def parse(self, row: Row) -> Conversation:
-        turns = _turns(row.get("messages"), "messages")
+        turns = _turns(listed(row, "messages"), "messages")
         return _asked(checked(Conversation(turns, _tools(row), extra(row, self.keys))))
 
     def render(self, conversation: Conversation) -> dict[str, Json]:
@@ -73,6 +73,8 @@ class PromptCompletion:
 
     def parse(self, row: Row) -> Conversation:
         prompt, completion = row.get("prompt"), row.get("completion")
+        if (messages := _messages_in(prompt)) is not None:
+            prompt, completion = messages, _messages_in(completion) or completion
         if isinstance(prompt, list) != isinstance(completion, list):
             raise UserError(
                 "prompt and completion should both be texts, or both messages", field="completion"
@@ -101,6 +103,7 @@ class PromptCompletion:
             raise UserError("there is no prompt", field="prompt", hint="write `text` for plain texts")
         texts = [turn.role for turn in conversation.turns] == ["user", "assistant"]
         plain = texts and not any(t.name or t.tool_calls for t in conversation.turns)
+        plain = plain and _messages_in(conversation.turns[0].content) is None  # it would be read as messages
         made: dict[str, Json]
         if plain:
             made = {"prompt": conversation.prompt[0].content, "completion": conversation.answer.content}
@@ -131,16 +134,27 @@ def _unlearned(turn: Turn) -> Turn:
 
 
 def _tools(row: Row) -> tuple[Json, ...]:
-    tools = listed(row.get("tools"))
+    tools = listed(row, "tools")
     if tools is None:
         return ()
     if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
         raise UserError("should be a list of tools", field="tools")
-    return tuple(without_none(tool) for tool in tools)
+    return tuple(tools)
 
 
-def _turns(value: Json, field: str) -> tuple[Turn, ...]:
-    messages = listed(value)
+def _messages_in(cell: Json) -> list[Json] | None:
+    """Messages that stand in a CSV cell as JSON text; None for any other text, JSON or not."""
+    if not isinstance(cell, str) or not cell.lstrip().startswith("["):
+        return None
+    try:
+        found = jsontext.loads(cell)
+    except (json.JSONDecodeError, UserError):
+        return None
+    are = isinstance(found, list) and all(isinstance(m, dict) and m.get("role") in ROLES for m in found)
+    return found if are and found else None
+
+
+def _turns(messages: Json, field: str) -> tuple[Turn, ...]:
     if not isinstance(messages, list):
         raise UserError(
             "should be a list of messages",
@@ -158,17 +172,19 @@ def _turn(message: Json, where: str) -> Turn:
     role = given.get("role")
     if role not in ROLES:
         hint = "`developer` is `system` here" if role == "developer" else f"one of {', '.join(ROLES)}"
-        raise UserError(f"there is no role {json.dumps(role)}", field=f"{where}.role", hint=hint)
+        raise UserError(f"there is no role {json.dumps(role, default=str)}", field=f"{where}.role", hint=hint)
     content = given.get("content")
     if content is not None and not isinstance(content, str):
-        raise UserError(
-            "should be text",
-            field=f"{where}.content",
-            hint="parts of images and sound are not supported" if isinstance(content, list) else None,
-        )
+        raise UserError("should be text", field=f"{where}.content", hint=_of_parts(content))
     calls = given.get("tool_calls", [])
     if not isinstance(calls, list) or (calls and role != "assistant"):
         raise UserError("should be an assistant's list of calls", field=f"{where}.tool_calls")
+    for number, call in enumerate(calls, 1):
+        if not isinstance(call, dict) or not isinstance(call.get("id"), str | None):
+            hint = 'for example {"id": "call-1", "type": "function", "function": {...}}'
+            raise UserError(
+                "should be a call whose id is a text", field=f"{where}.tool_calls[{number}]", hint=hint
+            )
     for key in ("tool_call_id", "name"):
         if not isinstance(given.get(key, ""), str):
             raise UserError("should be text", field=f"{where}.{key}")
@@ -179,10 +195,21 @@ def _turn(message: Json, where: str) -> Turn:
         role,
         content,
         learned,
-        tuple(without_none(call) for call in calls),
+        tuple(calls),
         given.get("tool_call_id"),
         given.get("name"),
     )
+
+
+def _of_parts(content: Json) -> str | None:
+    """What to do about a content that is a list of parts."""
+    if not isinstance(content, list):
+        return None
+    if all(
+        isinstance(part, str) or (isinstance(part, dict) and part.get("type") == "text") for part in content
+    ):
+        return "a list of parts is not read, though all of these are texts: join them into one"
+    return "parts of images and sound are not supported"
 
 
 def _weight(given: Mapping[str, Any], role: str, where: str) -> bool:
@@ -192,7 +219,9 @@ def _weight(given: Mapping[str, Any], role: str, where: str) -> bool:
         raise UserError("only an assistant's turn has a weight", field=f"{where}.weight")
     weight = given["weight"]
     if isinstance(weight, bool) or weight not in (0, 1):
-        raise UserError(f"{json.dumps(weight)} is no weight", field=f"{where}.weight", hint="0 or 1")
+        raise UserError(
+            f"{json.dumps(weight, default=str)} is no weight", field=f"{where}.weight", hint="0 or 1"
+        )
     return bool(weight)
 
 

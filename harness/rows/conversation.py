@@ -25,7 +25,7 @@ class Turn:
     """One message.
 
     Attributes:
-        content: what is said; None only where an assistant calls tools instead.
+        content: what is said; None, or empty, only where an assistant calls tools instead.
         learned: whether training learns this turn; only an assistant's can be.
         tool_calls: the calls an assistant makes, as OpenAI writes them.
         tool_call_id: which call a tool's turn answers.
@@ -107,7 +107,7 @@ def checked(conversation: Conversation, field: str = "messages") -> Conversation
 
 def _check_content(turn: Turn, where: str) -> None:
     if turn.content is None or not turn.content.strip():
-        if turn.content is None and turn.tool_calls:
+        if turn.tool_calls:
             return
         hint = "leave an empty system message out" if turn.role == "system" else None
         raise UserError(f"the {turn.role} says nothing", field=where, hint=hint)

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from breakeven.harness import jsontext
 from breakeven.harness.contracts import Json
 from breakeven.harness.errors import UserError
 from breakeven.harness.rows.conversation import Conversation
@@ -16,7 +17,7 @@ def text(row: Mapping[str, Json], field: str) -> str:
     """A field that must be text. Raises UserError otherwise."""
     value = row.get(field)
     if not isinstance(value, str):
-        what = "is missing" if value is None else f"should be text, not {json.dumps(value)[:40]}"
+        what = "is missing" if value is None else f"should be text, not {json.dumps(value, default=str)[:40]}"
         raise UserError(what, field=field)
     return value
 
@@ -26,13 +27,20 @@ def optional(row: Mapping[str, Json], field: str) -> str | None:
     return text(row, field) or None if row.get(field) is not None else None
 
 
-def listed(value: Json) -> Json:
-    """A list that stands in a cell of a CSV file as JSON text; anything else as it is."""
+def listed(row: Mapping[str, Json], field: str) -> Json:
+    """A field that may be a list; a text that is a JSON list, as in a cell of a CSV file, is read.
+
+    Raises:
+        UserError: for such a text that JSON could not read without a change (`jsontext.loads`).
+    """
+    value = row.get(field)
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
-            parsed: Json = json.loads(value)
+            parsed: Json = jsontext.loads(value)
         except json.JSONDecodeError:
             return value
+        except UserError as error:
+            raise UserError(error.what, field=field, hint=error.hint) from error
         return parsed
     return value
 

@@ -37,7 +37,8 @@ _TOOLS = ("function_call", "observation", "tool", "function", "function-call", "
 class Alpaca:
     """{"instruction", "input", "output"} with an optional "system", and a "history" of earlier exchanges.
 
-    Instruction and input are one question, the input on lines of its own. A question that was put together
+    Instruction and input are one question, the input on lines of its own, or alone where the instruction is
+    empty. A question that was put together
     is written as an instruction without input: the model sees the same.
     """
 
@@ -48,7 +49,7 @@ class Alpaca:
     def parse(self, row: Row) -> Conversation:
         system = optional(row, "system")
         turns = [Turn("system", system)] if system is not None else []
-        history = listed(row.get("history")) or []
+        history = listed(row, "history") or []
         if not isinstance(history, list):
             raise UserError("should be a list of [question, answer]", field="history")
         for number, exchange in enumerate(history, 1):
@@ -56,7 +57,7 @@ class Alpaca:
                 raise UserError("should be [question, answer]", field=f"history[{number}]")
             turns += [Turn("user", exchange[0]), Turn("assistant", exchange[1])]
         question, given = text(row, "instruction"), optional(row, "input")
-        asked = f"{question}\n{given}" if given is not None else question
+        asked = "\n".join(part for part in (question, given) if part)
         turns += [Turn("user", asked), Turn("assistant", text(row, "output"))]
         return checked(Conversation(tuple(turns), (), extra(row, self.keys)), "alpaca")
 
@@ -96,7 +97,7 @@ class ShareGPT:
         return checked(Conversation(turns, (), extra(row, self.keys)), "conversations")
 
     def _turns(self, row: Row) -> tuple[Turn, ...]:
-        turns = listed(row.get("conversations"))
+        turns = listed(row, "conversations")
         if not isinstance(turns, list):
             raise UserError(
                 "should be a list of turns",
@@ -119,7 +120,7 @@ class ShareGPT:
             )
         if not isinstance(speaker, str) or speaker not in SPEAKERS:
             raise UserError(
-                f"nobody is called {json.dumps(speaker)}",
+                f"nobody is called {json.dumps(speaker, default=str)}",
                 field=f"{where}.from",
                 hint=f"one of {', '.join(SPEAKERS)}",
             )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +126,11 @@ def read(given: Source, *, base: Path | None = None, encoding: str = "utf-8") ->
 
 
 def _part(part: Part, base: Path | None, encoding: str) -> tuple[str, dict[str, list[Read]]]:
+    of: dict[str, str] = {}
+    for field, column in part.columns.items():
+        if (other := of.setdefault(column, field)) != field:
+            what = f"the column '{column}' is to be '{other}' already"
+            raise UserError(what, field=f"columns.{field}", hint="each field has a column of its own")
     splits = {
         split: [_renamed(row, part.columns) for row in some]
         for split, some in readers.read(part.path, base=base, encoding=encoding).items()
@@ -160,9 +165,10 @@ def detected(some: Sequence[Row], path: str) -> str:
 
 
 def _renamed(row: Row, columns: Mapping[str, str]) -> Row:
-    """Columns under the names that the format has for them."""
+    """Columns under the names that the format has for them. Raises UserError where one would be lost."""
     if not columns:
         return row
+    used = set(columns.values())
     for field, column in columns.items():
         if column not in row.values:
             raise UserError(
@@ -172,11 +178,16 @@ def _renamed(row: Row, columns: Mapping[str, str]) -> Row:
                 field=f"columns.{field}",
                 hint=f"the columns are {', '.join(row.values)}",
             )
-    used = set(columns.values())
+        if field not in used and row.values.get(field) is not None:
+            raise UserError(
+                f"the data have a column '{field}' too, and '{column}' would take its place",
+                file=row.file,
+                line=row.line,
+                field=f"columns.{field}",
+                hint=f"rename or drop the column '{field}'",
+            )
     others = {k: v for k, v in row.values.items() if k not in used and k not in columns}
-    return Row(
-        {**{field: row.values[column] for field, column in columns.items()}, **others}, row.file, row.line
-    )
+    return replace(row, values={**{f: row.values[column] for f, column in columns.items()}, **others})
 
 
 def _content(read_now: Read) -> str:

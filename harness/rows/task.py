@@ -65,7 +65,8 @@ def read_task(
         instructions: the task's own, "" where the rows' system message is to be taken.
 
     Raises:
-        UserError: with file and line, for a row at fault; where instructions and system messages clash.
+        UserError: with file and line, for a row at fault; where instructions and system messages clash; for a
+            column of `columns` that the rows have, under a name that is given to what is made.
     """
     read: dict[str, list[Read]] = {}
     taken: dict[str, int] = {}
@@ -93,6 +94,7 @@ def read_task(
     if taken:
         note["mixed"] = dict(taken)
     given_columns = {key: value for key, value in columns.items() if value not in (None, [], ())}
+    _refuse_hidden(read, made, given_columns)
     return replace(
         made,
         columns={**made.columns, **given_columns},
@@ -123,6 +125,20 @@ def _found(given: Any, place: str, base: Path | None, encoding: str) -> tuple[so
             raise
         inner = f"{place}.{error.field}" if error.field else place
         raise UserError(error.what, field=inner, hint=error.hint) from error
+
+
+def _refuse_hidden(read: Mapping[str, Sequence[Read]], made: TaskRows, named: Mapping[str, Any]) -> None:
+    """Raises UserError for a column that is named, and that the question or the answer made here hides."""
+    ours = (made.columns["input"], made.columns["reference"])
+    for key, value in named.items():
+        for column in () if key == "separator" else (value,) if isinstance(value, str) else value:
+            hidden = str(column).split(".")[0]
+            if hidden not in ours:
+                continue
+            row = next((row for some in read.values() for row, c in some if hidden in c.extra), None)
+            if row is not None:
+                what = f"the rows have a column '{hidden}', and what the format makes is called so too"
+                raise UserError(what, field=f"columns.{key}", hint=f"rename that column in {row.file}")
 
 
 def _has_system(read: Mapping[str, Sequence[Read]]) -> bool:
@@ -162,19 +178,21 @@ def task_rows(splits: Mapping[str, Sequence[Read]]) -> TaskRows:
 
 
 def _row(row: Row, conversation: Conversation, skipped: int, simple: bool) -> Row:
-    turns = conversation.prompt[skipped:]
     try:
-        asked: Json = turns[-1].content if simple else messages_of(turns)
+        messages = messages_of(
+            conversation.turns
+        )  # all of them: a speaker's name would be lost in a text too
     except UserError as error:
         raise UserError(
             error.what, file=row.file, line=row.line, field=error.field, hint=error.hint
         ) from error
+    asked: Json = conversation.prompt[-1].content if simple else messages[skipped:-1]
     values = {
         **conversation.extra,
         PROMPT if simple else MESSAGES: asked,
         ANSWER: conversation.answer.content,
     }
-    return Row(values, row.file, row.line)
+    return replace(row, values=values)
 
 
 def _identified(everything: Sequence[Read]) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ from typing import Any
 from breakeven.harness import readers, rows, store
 from breakeven.harness.contracts import Json
 from breakeven.harness.errors import UserError
+from breakeven.harness.readers import Row
+from breakeven.harness.rows.conversation import Conversation
 from breakeven.harness.rows.sources import Read
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
@@ -40,6 +43,10 @@ def write(read: Sequence[Read], format: str, path: Path) -> None:
 
 
 def _encoded(made: Sequence[dict[str, Json]], read: Sequence[Read], suffix: str) -> bytes:
+    if suffix != ".parquet":
+        for row, (source, _) in zip(made, read, strict=True):
+            for key, value in row.items():
+                _check_json(value, source, key)
     if suffix == ".jsonl":
         return "".join(store.dumps(row) + "\n" for row in made).encode()
     if suffix == ".json":
@@ -47,6 +54,27 @@ def _encoded(made: Sequence[dict[str, Json]], read: Sequence[Read], suffix: str)
     if suffix == ".csv":
         return _csv(made, read)
     return _parquet(made)
+
+
+def _check_json(value: Any, source: Row, field: str) -> None:
+    """Raises UserError for what a table holds and JSON does not: a timestamp, bytes, NaN."""
+    if isinstance(value, float) and not math.isfinite(value):
+        what = f"the number {value}"
+    elif value is None or isinstance(value, str | int | float):
+        return
+    elif isinstance(value, list | tuple | dict):
+        for inner in value.values() if isinstance(value, dict) else value:
+            _check_json(inner, source, field)
+        return
+    else:
+        what = f"values of type {type(value).__name__} ({str(value)[:40]})"
+    raise UserError(
+        f"JSON does not have {what}",
+        file=source.file,
+        line=source.line,
+        field=field,
+        hint="drop the column, or write Parquet",
+    )
 
 
 def _csv(made: Sequence[dict[str, Json]], read: Sequence[Read]) -> bytes:
@@ -81,7 +109,7 @@ def _parquet(made: Sequence[dict[str, Json]]) -> bytes:
         table = pyarrow.table({c: [row.get(c) for row in made] for c in columns})
         sink = pyarrow.BufferOutputStream()
         pyarrow.parquet.write_table(table, sink)
-    except (pyarrow.ArrowException, UnicodeEncodeError) as error:
+    except (pyarrow.ArrowException, UnicodeEncodeError, OverflowError) as error:
         what = str(error).split("\n")[0]
         raise UserError(
             f"a Parquet file cannot hold the rows: {what}", field="--out", hint="write JSONL"
@@ -100,7 +128,7 @@ def _check_same(trial: Path, read: Sequence[Read], format: str, path: Path) -> N
             hint="write JSONL",
         ) from error
     for (source, meant), found in zip(read, back, strict=False):
-        if meant != found:
+        if not _same(meant, found):
             raise UserError(
                 f"the row would come back as another one from {path.suffix}",
                 file=source.file,
@@ -110,3 +138,16 @@ def _check_same(trial: Path, read: Sequence[Read], format: str, path: Path) -> N
             )
     if len(back) != len(read):
         raise UserError(f"{len(read)} rows would come back as {len(back)}", field="--out", hint="write JSONL")
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Equal, and NaN where the other is NaN."""
+    if a == b:
+        return True
+    if isinstance(a, Conversation) and isinstance(b, Conversation):
+        return a.turns == b.turns and a.tools == b.tools and _same(a.extra, b.extra)
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(_same, a, b))
+    return isinstance(a, float) and isinstance(b, float) and math.isnan(a) and math.isnan(b)
