@@ -141,7 +141,7 @@ def read_text(path: Path, encoding: str = "utf-8") -> str:
     except OSError as e:
         raise UserError(f"cannot be read: {e.strerror or e}", file=path) from e
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")) and encoding == "utf-8":
-        raise UserError("is UTF-16", file=path, hint="save it as UTF-8, or say `encoding: utf-16`")
+        raise UserError("is UTF-16", file=path, hint=f"save it as UTF-8, for example: iconv -f utf-16 -t utf-8 {path.name}")
     try:
         return raw.decode("utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding)
     except LookupError as e:
@@ -151,7 +151,7 @@ def read_text(path: Path, encoding: str = "utf-8") -> str:
             f"byte 0x{raw[e.start]:02x} is not {encoding}",
             file=path,
             line=raw.count(b"\n", 0, e.start) + 1,
-            hint="save the file as UTF-8, or name its encoding, for example `encoding: cp1252`",
+            hint=f"save the file as UTF-8; from Windows, for example: iconv -f cp1252 -t utf-8 {path.name}",
         ) from e
 
 
