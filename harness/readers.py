@@ -141,7 +141,11 @@ def read_text(path: Path, encoding: str = "utf-8") -> str:
     except OSError as e:
         raise UserError(f"cannot be read: {e.strerror or e}", file=path) from e
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")) and encoding == "utf-8":
-        raise UserError("is UTF-16", file=path, hint=f"save it as UTF-8, for example: iconv -f utf-16 -t utf-8 {path.name}")
+        raise UserError(
+            "is UTF-16",
+            file=path,
+            hint=f"save it as UTF-8, for example: iconv -f utf-16 -t utf-8 {path.name}",
+        )
     try:
         return raw.decode("utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding)
     except LookupError as e:
