@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from breakeven.baselines._chunks import cut, words
 from breakeven.baselines._guard import Guard
-from breakeven.baselines._lexical import LexicalIndex
+from breakeven.baselines._lexical import WORDS, LexicalIndex
 from breakeven.baselines._prompt import Passage
 from breakeven.baselines._vectors import RECIPE, VectorIndex
 from breakeven.harness.contracts import Brief, Document, Embedder, Input, Json, Services
@@ -81,7 +81,7 @@ class PassageIndex:
             "chunk_overlap": chunk_overlap,
             "embedder": _identity(embedder),
             "search": asdict(RECIPE) if by_vectors else None,
-            **({"words": "bm25"} if by_words else {}),
+            **({"words": f"bm25 {WORDS}"} if by_words else {}),
         }
         return cls.read(services.artifacts.get("index", spec, make))
 

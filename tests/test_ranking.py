@@ -57,14 +57,37 @@ def shown(predictor: LeversPredictor, asked: Input = ASKED) -> Any:
         ("The Sky, blue!", ["the", "sky", "blue"]),
         ("Müller café", ["muller", "cafe"]),
         ("error XK-2201", ["error", "xk", "2201"]),
-        ("日本語です", ["日本", "本語", "語て", "てす"]),
+        ("日本語です", ["日本", "本語", "語で", "です"]),
         ("日", ["日"]),
-        ("GPUで学習", ["gpu", "て学", "学習"]),
+        ("𠀀𠀁𠀂", ["𠀀𠀁", "𠀁𠀂"]),
+        ("GPUで学習", ["gpu", "で学", "学習"]),
+        ("हिन्दी भाषा", ["हिन्दी", "भाषा"]),
+        ("বাংলা, தமிழ்", ["বাংলা", "தமிழ்"]),
+        ("การทดลอง", ["กา", "าร", "รท", "ทด", "ดล", "ลอ", "อง"]),
+        ("ที่นี่", ["ที่นี่"]),
+        ("한국어 텍스트", ["한국어", "텍스트"]),
+        ("العَرَبِيَّة דָּבָר", ["العربية", "דבר"]),
+        ("Ένας ёж", ["ενας", "еж"]),
         ("", []),
     ],
 )
 def test_words_are_read_off_a_text(text: str, found: list[str]) -> None:
     assert words(text) == found
+
+
+@pytest.mark.parametrize(("one", "other"), [("दान", "दीन"), ("मेला", "मूल"), ("がき", "かぎ"), ("กิน", "กัน")])
+def test_words_that_differ_in_their_vowels_or_marks_alone_are_different(one: str, other: str) -> None:
+    assert LexicalIndex.of([other, one]).nearest([one], 2) == [[1]]
+
+
+def test_a_joiner_that_only_shapes_a_letter_is_no_border() -> None:
+    assert words("क्\u200dष") == words("क्ष")
+
+
+@pytest.mark.parametrize("texts", [["!!!", "..."], [""]])
+def test_texts_without_a_word_are_found_by_none(texts: list[str], tmp_path: Path) -> None:
+    LexicalIndex.of(texts).write(tmp_path / "words")
+    assert LexicalIndex.read(tmp_path / "words", len(texts)).nearest(["a", "!!!"], 3) == [[], []]
 
 
 def test_rows_that_share_rarer_words_come_first() -> None:
@@ -152,6 +175,13 @@ def test_every_row_is_chosen_at_most_once(rows: int, number: int, weight: float)
 def test_words_find_what_is_spelt_alike_and_nothing_is_embedded(world: World) -> None:
     assert shown(fitted(world, {"k": 1, "retriever": "lexical"})) == ["code"]
     assert world.embedded == []
+
+
+@pytest.mark.parametrize("retriever", ["lexical", "hybrid"])
+def test_documents_without_a_word_are_no_error(world: World, retriever: str) -> None:
+    task = brief(documents=(Document("a", "!!!"), Document("b", "...")))
+    predictor = levers(context={"k": 1, "retriever": retriever}).fit(task, TRAIN, (), world.services())
+    assert len(shown(predictor)) == (retriever == "hybrid")
 
 
 def test_hybrid_shows_what_both_retrievers_found_on_the_way(world: World) -> None:
