@@ -68,14 +68,7 @@ class Composer:
         if (context := settings.context) is not None:
             _oracle_applies(context, brief, (*train, *validation))
             reranker = _reranker(context)
-            index = PassageIndex.build(
-                brief.documents,
-                context.chunk_tokens,
-                context.chunk_overlap,
-                services,
-                by_vectors=context.needs_vectors,
-                by_words=context.needs_words,
-            )
+            index = index_of(brief, context, services)
         if (wanted := settings.demonstrations) is not None:
             candidates = _candidates(wanted, train, services.seed)
         passages = index.passages if index else ()
@@ -235,6 +228,18 @@ class Composer:
             Guard.read(folder / "guard.json"),
             _reranker(settings.context, references.get("reranker")),
         )
+
+
+def index_of(brief: Brief, context: ContextSettings, services: Services) -> PassageIndex:
+    """Raises NotApplicable as `PassageIndex.build` does."""
+    return PassageIndex.build(
+        brief.documents,
+        context.chunk_tokens,
+        context.chunk_overlap,
+        services,
+        by_vectors=context.needs_vectors,
+        by_words=context.needs_words,
+    )
 
 
 def _reranker(context: ContextSettings | None, fitted_with: str | None = None) -> Reranker | None:

@@ -9,7 +9,7 @@ from typing import Any
 from breakeven.baselines import _pairs
 from breakeven.baselines._composer import Composer
 from breakeven.baselines._pairs import mean
-from breakeven.baselines._retrieval import language_remarks
+from breakeven.baselines._retrieval import language_remarks, unread_remarks
 from breakeven.baselines._vectors import IndexFacts
 from breakeven.baselines._weights import Adapter
 from breakeven.harness.contracts import Json, Services
@@ -68,6 +68,7 @@ def of(
                 f"{built['embedded_now']:,} of the index's {built['embedded_tokens']:,} tokens were new "
                 "and embedded now; the one-off cost is that of the whole index"
             )
+        remarks += unread_remarks(composer.passages)
         if context.retriever == "oracle":
             remarks.append("a ceiling: it is told which document answers, and cannot be served")
         remarks += _shortfall(context.k, len(passages), fitted, "passages")

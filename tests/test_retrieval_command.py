@@ -111,3 +111,15 @@ def test_wrong_options_are_named(
     said = breakeven("retrieval", suite, *arguments)
     assert said.code == 2
     assert says in said.err
+
+
+def test_passages_that_are_not_read_to_their_ends_are_told(
+    suite: Path, breakeven: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LetterEmbedder, "context", 7, raising=False)
+    monkeypatch.setattr(
+        LetterEmbedder, "count_tokens", lambda self, texts: [len(t.split()) for t in texts], raising=False
+    )
+    said = breakeven("retrieval", suite, "--format", "json")
+    told = [r for r in json.loads(said.out)["remarks"] if "longer than the 7 tokens" in r]
+    assert [remark.partition(" on ")[0] for remark in told] == ["dense", "both"]

@@ -35,6 +35,7 @@ class Line:
     stages: tuple[Stage, ...]
     index_seconds: float | None
     ms_a_question: float | None
+    remarks: tuple[str, ...] = ()
 
     @property
     def last(self) -> Stage:
@@ -99,6 +100,8 @@ def measure(chosen: Suite, limit: int | None = None) -> Found:
                 lines.append(_line(name, strategy, made, task))
             except NotApplicable as error:
                 remarks.append(f"{strategy} on {name}: {error.reason}")
+                continue
+            remarks += (f"{strategy} on {name}: {remark}" for remark in lines[-1].remarks)
     if not lines:
         raise UserError(
             "no strategy of this suite retrieves on a task that says which document answers",
@@ -120,14 +123,16 @@ def _line(name: str, strategy: str, made: Retrieving, task: Task) -> Line:
             embedder=lambda: SentenceEmbedder(ledger),
         )
         found = made.retrieve(task.brief, [Input(e.id, e.input) for e in task.test], services)
-    served = ledger.total("seconds", "serve").value
-    return Line(
-        name,
-        strategy,
-        stages_of(found, [str(e.group) for e in task.test]),
-        ledger.total("seconds", "index").value,
-        None if served is None else 1000 * served / len(task.test),
-    )
+        served, indexed = (ledger.total("seconds", phase).value for phase in ("serve", "index"))
+        remarks = getattr(made, "retrieval_remarks", None)
+        return Line(
+            name,
+            strategy,
+            stages_of(found, [str(e.group) for e in task.test]),
+            indexed,
+            None if served is None else 1000 * served / len(task.test),
+            tuple(remarks(task.brief, services)) if remarks is not None else (),
+        )
 
 
 # --- shown -----------------------------------------------------------------------------------
