@@ -203,8 +203,9 @@ def test_files_of_one_name_are_told_apart(tmp_path: Path) -> None:
 
 # --- where passages stand --------------------------------------------------------------------
 
+HEADINGS = ("# Head\n\n", "\n\n# A heading of seven words or so\n\n", "\n\n## Below it\n\n")
 PIECES = st.sampled_from(
-    ["One. ", "Two words! ", "\n", "\n\n", "  ", "字字字。", "# Head\n\n", "a" * 40 + " ", '"So." ']
+    ("One. ", "Two! ", "\n", "\n\n", "  ", "字字字。", "a" * 40 + " ", '"So." ', "In five words. ", *HEADINGS)
 )
 
 
@@ -224,3 +225,27 @@ def test_passages_cover_their_document(text: str, limit: int, overlap: int) -> N
     for p in cut([Document("d", text)], limit, min(overlap, limit // 2), words):
         covered.update(range(p.start, p.end))
     assert all(c.isspace() for i, c in enumerate(text) if i not in covered)
+
+
+#: Headings ("#") and paragraphs of so many words.
+SECTIONS = st.lists(st.tuples(st.sampled_from(["# h", "w"]), st.integers(1, 15)), min_size=2, max_size=8)
+
+
+@given(SECTIONS, st.sampled_from([0, 4, 8]))
+def test_no_passage_is_longer_than_the_limit_whatever_its_headings(
+    sections: list[tuple[str, int]], overlap: int
+) -> None:
+    text = "\n\n".join(kind + " word" * more for kind, more in sections)
+    passages = cut([Document("d", text)], 20, overlap, words)
+    assert max(words([p.text for p in passages])) <= 20
+    covered = {place for p in passages for place in range(p.start, p.end)}
+    assert all(c.isspace() for place, c in enumerate(text) if place not in covered)
+
+
+def test_headings_that_do_not_fit_before_what_they_head_stay_behind() -> None:
+    def sizes(text: str) -> list[int]:
+        return words([p.text for p in cut([Document("d", text)], 16, 0, words)])
+
+    long = "w " * 15 + "."
+    assert sizes(f"one two .\n\n# {'h ' * 7}\n\n{long}\n\n{long}") == [11, 16, 16]
+    assert sizes(f"one two .\n\n# {'h ' * 7}\n\n# a b c\n\n{'w ' * 10}.\n\n{long}") == [11, 15, 16]
