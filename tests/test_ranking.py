@@ -213,6 +213,21 @@ def test_diverse_passages_do_not_repeat_one_another(world: World) -> None:
     assert shown(made, asked)[1] != "sky again"
 
 
+@pytest.mark.parametrize("more", [{"retriever": "hybrid"}, {"mmr": 0.2}, {"retriever": "hybrid", "mmr": 0.2}])
+def test_stages_are_measured_to_ten_passages_however_few_go_on(world: World, more: dict[str, Any]) -> None:
+    many = tuple(Document(f"d{n}", f"the {'sea ' * (12 - n)} of number {n}") for n in range(12))
+    asked = Input("q", {"text": "the deep sea"})
+    predictor = levers(context={"k": 2, "candidates": 2, **more}).fit(
+        brief(documents=many), TRAIN, (), world.services()
+    )
+    found = answer(predictor, asked)
+    stages: Any = found.meta["retrieved"]
+    assert {name: len(set(documents)) for name, documents in stages.items()} == dict.fromkeys(stages, 10)
+    last, first = list(stages.values())[-1], [*stages["dense"][:2], *stages.get("lexical", [])[:2]]
+    assert found.meta["passages"] == last[:2]
+    assert set(last[:2]) <= set(first)
+
+
 def test_the_oracle_shows_the_document_of_the_group(world: World) -> None:
     train = [dataclasses.replace(TRAIN[0], group="rose")]
     task = brief(documents=DOCUMENTS)
