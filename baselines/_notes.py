@@ -18,11 +18,15 @@ from breakeven.harness.trials import NOTE, Search
 
 @dataclass
 class FitReport:
-    """What was asked for and what found room, by input and (mean) in training; how settings were chosen."""
+    """What was asked for and what found room, by input and (mean) in training; how settings were chosen.
+
+    `asked` are questions, as they are looked up.
+    """
 
     training: Mapping[str, Json] = field(default_factory=dict)
     search: Search | None = None
     served: dict[str, tuple[int, int]] = field(default_factory=dict)  # id -> demonstrations, passages
+    asked: list[str] = field(default_factory=list)
 
 
 def of(
@@ -84,7 +88,10 @@ def of(
     if adapter is not None:
         remarks += getattr(adapter.training, "remarks", ())
     if composer.searches:
-        remarks += language_remarks(composer.brief, services)
+        texts = {"questions": report.asked}
+        if composer.passages is not None:
+            texts = {"documents": [d.text for d in composer.brief.documents], **texts}
+        remarks += language_remarks(composer.brief, services, texts)
     return {**notes, "remarks": remarks}
 
 

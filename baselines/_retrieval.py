@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -185,11 +185,13 @@ def embedder_of(services: Services) -> Embedder:
     return services.embedder()
 
 
-def language_remarks(brief: Brief, services: Services) -> list[str]:
-    """A sentence where the embedding model does not know the language of the task."""
+def language_remarks(brief: Brief, services: Services, texts: Mapping[str, Sequence[str]]) -> list[str]:
+    """A sentence where the embedding model does not know the language of the task, as it is declared or
+    by the script of what is embedded: `texts`, by what they are called.
+    """
     from breakeven.harness.embedding import language_warning
 
-    warning = language_warning(embedder_of(services).name, brief.language)
+    warning = language_warning(embedder_of(services).name, brief.language, texts)
     return [warning] if warning else []
 
 

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from breakeven.harness import flops, hardware, models
+from breakeven.harness import flops, hardware, models, scripts
 from breakeven.harness._kept_vectors import KeptVectors
 from breakeven.harness.errors import UserError
 from breakeven.harness.ledger import Ledger, Phase
@@ -29,6 +29,8 @@ BATCH = 64
 WORTH_KEEPING = 1000
 #: Source of the tokens of vectors that an earlier run has kept.
 KEPT = "counted when first embedded: the vector was kept, an update embeds only what is new"
+#: Languages that are written in Latin letters, of those that embedding models here are for.
+_LATIN = frozenset({"en", "de", "fr", "es", "it"})
 
 _shared: dict[tuple[str, str], _Model] = {}
 _loading = threading.Lock()
@@ -144,16 +146,40 @@ class SentenceEmbedder:
             return _shared[key]
 
 
-def language_warning(embedder: str, language: str) -> str | None:
-    """A sentence for the reader when the embedding model does not know the data's language, else None."""
+def language_warning(
+    embedder: str, language: str, texts: Mapping[str, Sequence[str]] | None = None
+) -> str | None:
+    """A sentence for the reader when the embedding model does not know the data's language, else None.
+
+    Args:
+        language: of the data, as its task declares it.
+        texts: some of the data, by what they are called: they may be in another script than was declared.
+    """
     entry = models.known(embedder)
-    if entry is None or entry.language in ("multilingual", language.lower().split("-")[0]):
+    if entry is None or entry.language == "multilingual":
         return None
+    seen = f"the data is in {_language(language)}"
+    if entry.language == language.lower().split("-")[0]:
+        found = _other_script(entry.language, texts or {})
+        if found is None:
+            return None
+        seen = f"{found}, though the task declares {_language(language)}"
     return (
-        f"The embedding model {entry.name} knows {_language(entry.language)} only and the data is in "
-        f"{_language(language)}: retrieval, similar demonstrations and the classical baselines will be worse "
-        "than a multilingual model would make them."
+        f"The embedding model {entry.name} knows {_language(entry.language)} only and {seen}: retrieval, "
+        "similar demonstrations and the classical baselines will be worse than a multilingual model would "
+        "make them."
     )
+
+
+def _other_script(language: str, texts: Mapping[str, Sequence[str]]) -> str | None:
+    """What is mostly written in another script than the language, and in which."""
+    for what, some in texts.items() if language in _LATIN else ():
+        found = scripts.shares(some)
+        other = 1 - found.pop("latin", 0)
+        if found and other > 0.5:
+            name = next(iter(found)).capitalize()
+            return f"{100 * other:.0f} % of the letters of the {what} are not Latin (most are {name})"
+    return None
 
 
 def _language(code: str) -> str:

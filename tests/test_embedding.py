@@ -105,6 +105,23 @@ def test_english_data_gets_no_warning() -> None:
     assert language_warning("all-minilm-l6-v2", "en-GB") is None
 
 
+HINDI = "यह एक छोटा दस्तावेज़ है"
+
+
+def test_data_in_another_script_than_declared_gets_a_warning() -> None:
+    texts = {"documents": ["An English page"], "questions": [HINDI]}
+    warning = language_warning("all-minilm-l6-v2", "en", texts)
+    assert warning is not None
+    assert "100 % of the letters of the questions are not Latin (most are Devanagari)" in warning
+    assert "declares English" in warning
+
+
+@pytest.mark.parametrize("text", ["Déjà vu, naïve Ünal", f"{HINDI}, and many words of English", "3.14", ""])
+def test_texts_that_are_mostly_latin_or_have_no_letters_get_no_warning(text: str) -> None:
+    assert language_warning("all-minilm-l6-v2", "en", {"documents": [text]}) is None
+    assert language_warning("somebodys-model", "en", {"documents": [HINDI]}) is None
+
+
 def test_an_embedding_model_that_is_not_there_is_a_mistake() -> None:
     with pytest.raises(UserError, match="'all-minilm-l7' is not there"):
         SentenceEmbedder(Ledger(), model="all-minilm-l7").encode(["x"], phase="serve")

@@ -16,6 +16,8 @@ from breakeven.baselines._guard import Guard
 from breakeven.baselines._retrieval import PassageIndex, unread_remarks
 from breakeven.baselines._vectors import VectorIndex
 from breakeven.baselines.levers import levers
+from breakeven.baselines.logistic_regression import logistic_regression
+from breakeven.baselines.nearest_neighbour import nearest_neighbour
 from breakeven.harness.contracts import Document, Input
 from breakeven.harness.errors import NotApplicable, UserError
 from breakeven.harness.ledger import Ledger
@@ -203,3 +205,17 @@ def test_a_strategy_says_that_passages_are_not_read_to_their_ends(tmp_path: Path
     for retriever in ("dense", "hybrid"):
         predictor = levers(context={"k": 1, "retriever": retriever}).fit(task, (), (), services)
         assert any("1 of 1 passages are longer" in remark for remark in predictor.notes["remarks"])
+
+
+def test_questions_in_a_script_that_the_embedding_model_does_not_know_are_told(tmp_path: Path) -> None:
+    world = World(tmp_path, embedder_name="all-minilm-l6-v2")
+    for strategy, what in (
+        (levers(context={"k": 1}), "questions"),
+        (logistic_regression(), "inputs"),
+        (nearest_neighbour(), "inputs"),
+    ):
+        train = examples(("the sky", "blue"), ("a rose", "red"))
+        predictor = strategy.fit(brief(documents=tuple(DOCUMENTS)), train, (), world.services())
+        assert not any("Latin" in str(remark) for remark in predictor.notes["remarks"])
+        list(predictor.predict([Input("q", {"text": "आसमान का रंग क्या है"})]))
+        assert any(f"letters of the {what} are not Latin" in str(r) for r in predictor.notes["remarks"])

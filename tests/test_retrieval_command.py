@@ -123,3 +123,17 @@ def test_passages_that_are_not_read_to_their_ends_are_told(
     said = breakeven("retrieval", suite, "--format", "json")
     told = [r for r in json.loads(said.out)["remarks"] if "longer than the 7 tokens" in r]
     assert [remark.partition(" on ")[0] for remark in told] == ["dense", "both"]
+
+
+def test_documents_in_a_script_that_the_embedding_model_does_not_know_are_told(
+    suite: Path, breakeven: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def english(ledger: Ledger | None = None) -> LetterEmbedder:
+        return LetterEmbedder(ledger or Ledger(), [], "all-minilm-l6-v2")
+
+    monkeypatch.setattr(embedding, "SentenceEmbedder", english)
+    for page in PAGES:
+        (suite.parent / "pages" / f"{page}.md").write_text("सर्दियों का आसमान नीला है")
+    said = breakeven("retrieval", suite, "--format", "json")
+    remark, *_ = json.loads(said.out)["remarks"]
+    assert "letters of the documents are not Latin (most are Devanagari)" in remark

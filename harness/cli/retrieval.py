@@ -14,7 +14,7 @@ from rich.table import Table
 
 from breakeven.harness import formats, plan, run_tasks, suite
 from breakeven.harness import run as runs
-from breakeven.harness.contracts import Input, Retrieving, Services, Task
+from breakeven.harness.contracts import Input, Json, Retrieving, Services, Task
 from breakeven.harness.embedding import language_warning
 from breakeven.harness.errors import NotApplicable, UserError
 from breakeven.harness.ledger import Ledger
@@ -87,7 +87,11 @@ def measure(chosen: Suite, limit: int | None = None) -> Found:
             remarks.append(f"{name}: left out, its examples do not say which document answers")
             continue
         groups[name] = tuple(e.group for e in task.test)
-        if warning := language_warning(SentenceEmbedder().name, task.language):
+        texts = {
+            "documents": [d.text for d in task.documents],
+            "questions": [" ".join(_strings(list(e.input.values()))) for e in task.test],
+        }
+        if warning := language_warning(SentenceEmbedder().name, task.language, texts):
             remarks.append(f"{name}: {warning}")
         for strategy, entry in chosen.strategies.items():
             elsewhere = entry.tasks is not None and name not in entry.tasks
@@ -108,6 +112,14 @@ def measure(chosen: Suite, limit: int | None = None) -> Found:
             hint="give a strategy a `context`, and the examples the id of their document as `group`",
         )
     return Found(tuple(lines), groups, tuple(remarks))
+
+
+def _strings(value: Json) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | dict):
+        for part in value if isinstance(value, list) else value.values():
+            yield from _strings(part)
 
 
 def _line(name: str, strategy: str, made: Retrieving, task: Task) -> Line:
