@@ -72,6 +72,45 @@ def test_of_a_page_with_a_main_part_only_that_is_read(tmp_path: Path) -> None:
     assert html(tmp_path, page).text == "The text."
 
 
+@pytest.mark.parametrize(
+    ("page", "text"),
+    [
+        ("<table><tr><td><p>one</p><p>two</p></td><td>three</td></tr></table>", "| one two | three |"),
+        (
+            "<table><tr><td><table><tr><td>in 1</td><td>in 2</td></tr></table></td><td>out</td></tr></table>",
+            "| in 1 in 2 | out |",
+        ),
+        ("<h2>A <div>heading</div></h2>", "## A heading"),
+        ("<p>A <nobr>good <acronym>HR</acronym></nobr> <big>team</big> wins.</p>", "A good HR team wins."),
+        ("<p>in <ruby>東京<rp>(</rp><rt>Tokyo</rt><rp>)</rp></ruby> today</p>", "in 東京(Tokyo) today"),
+        ("<pre>a = 1<br>b<script>evil()</script>\n  <span>c</span></pre>", "a = 1\nb\n  c"),
+    ],
+)
+def test_what_stands_apart_on_a_page_stays_apart_and_what_does_not_does_not(
+    tmp_path: Path, page: str, text: str
+) -> None:
+    assert html(tmp_path, page).text == text
+
+
+@pytest.mark.parametrize("style", ["display:none", "top: 0; DISPLAY : none!important", "visibility: hidden"])
+def test_what_a_style_hides_is_left_out(tmp_path: Path, style: str) -> None:
+    page = f'<p style="{style}">no</p><p>A <b style="{style}">no</b>yes</p><p style="x-display: none">or</p>'
+    assert html(tmp_path, page).text == "A yes\n\nor"
+
+
+def test_forms_are_left_out_unless_the_page_stands_in_one(tmp_path: Path) -> None:
+    form = '<form><label>Your address</label><input name="a"><p>Subscribe!</p></form>'
+    rest = "<p>Staff have 28 days of leave.</p><p>Ask your manager before you take any.</p>"
+    assert "Subscribe" not in html(tmp_path, f"{rest}{form}").text
+    assert html(tmp_path, f"<div>Home</div><form>{rest}</form>").text.startswith("Home\n\nStaff have 28 days")
+
+
+def test_a_page_that_declares_iso_8859_1_is_read_as_windows_1252(tmp_path: Path) -> None:
+    page = b'<meta charset="iso-8859-1"><p>\x93So\x94 \x96 \x80 5, \xfcber</p>'
+    assert html(tmp_path, page).text == "“So” – € 5, über"
+    assert html(tmp_path, b'<meta charset="latin1"><p>a \x81 b</p>').text.startswith("a ")
+
+
 @pytest.mark.parametrize("charset", ["iso-8859-1", "utf-8", "windows-1252"])
 def test_the_encoding_that_a_page_declares_is_used(tmp_path: Path, charset: str) -> None:
     page = f'<meta charset="{charset}"><p>Überstunden für Müller</p>'
