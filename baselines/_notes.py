@@ -75,6 +75,11 @@ def of(
         remarks += unread_remarks(composer.passages)
         if context.retriever == "oracle":
             remarks.append("a ceiling: it is told which document answers, and cannot be served")
+            if composer.untold:
+                remarks.append(
+                    f"{composer.untold:,} training and validation examples do not say which document "
+                    "answers: they are shown what is nearest by embedding"
+                )
         remarks += _shortfall(context.k, len(passages), fitted, "passages")
     if report.training:
         notes["training_prompts"] = dict(report.training)

@@ -253,6 +253,16 @@ def test_the_oracle_does_not_apply_where_no_group_is_a_document(world: World) ->
         fitted(world, {"retriever": "oracle"})
 
 
+def test_an_oracle_counts_the_examples_that_do_not_say_which_document_answers(world: World) -> None:
+    train = [dataclasses.replace(TRAIN[0], group="rose"), dataclasses.replace(TRAIN[1], group="nowhere")]
+    task = brief(documents=DOCUMENTS)
+    strategy = levers(context={"k": 1, "retriever": "oracle"})
+    strategy.fit(task, train, (), world.services()).save(world.folder / "p")
+    remarks = strategy.load(world.folder / "p", task, world.services()).notes["remarks"]
+    assert "1 training and validation examples do not say which document answers" in remarks[1]
+    assert len(strategy.fit(task, train[:1], (), world.services()).notes["remarks"]) == 1
+
+
 def test_an_index_by_words_is_another_one_and_its_seconds_are_booked(world: World) -> None:
     fitted(world, {"k": 1})
     before = world.ledger.total("seconds", "index").value
