@@ -196,7 +196,7 @@ def language_remarks(brief: Brief, services: Services, texts: Mapping[str, Seque
 
 
 def _identity(embedder: Embedder | None) -> str:
-    """What changes an embedder's vectors: its weights, where it can name them, else its name."""
+    """What changes an embedder's vectors: its digest, where it has one, else its name."""
     if embedder is None:
         return ""
     return f"{embedder.name} {getattr(embedder, 'digest', '')}".strip()

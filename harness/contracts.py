@@ -360,7 +360,7 @@ class TunableEmbedder(Embedder, Protocol):
 
     @property
     def digest(self) -> str:
-        """Hash of the weights."""
+        """Hash of what its vectors depend on: the weights, and how they are used."""
         ...
 
     def tunable(self) -> Any:

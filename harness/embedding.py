@@ -81,8 +81,12 @@ class SentenceEmbedder:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the weights: part of the key of everything that is made from its vectors."""
-        return models.digest(self._folder or models.resolve(self.name))
+        """SHA-256 of weights, settings and tokenizer: part of the key of everything made from its vectors. Of
+        the default model, whose package is pinned, that of its weights, as ever: kept vectors stay good.
+        """
+        folder = self._folder or models.resolve(self.name)
+        pinned = self._folder is None and self.name.lower() == models.DEFAULT_EMBEDDER
+        return models.digest(folder) if pinned else models.embedder_digest(folder)
 
     @property
     def context(self) -> int:
@@ -257,7 +261,7 @@ class _Model:
                 rate = kept.seconds_a_token(hardware.name())
             stack = [self.vectors[key] for key in keys]
             seconds = spent + repeated * rate if rate is not None else None if repeated else spent
-            earlier = sum(self.lengths[key] for key in before)
+            earlier = sum(self.lengths[key] for key in keys if key in before)
         stacked = np.stack(stack) if stack else np.zeros((0, self.dimension), np.float32)
         flops = self._flops(lengths_all)
         return _Encoded(stacked, sum(lengths_all), earlier, seconds, repeated == 0, flops)

@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from breakeven.harness import embedding
+from breakeven.harness import embedding, models
 from breakeven.harness._kept_vectors import KeptVectors
 from breakeven.harness.embedding import KEPT, SentenceEmbedder, language_warning
 from breakeven.harness.errors import UserError
@@ -178,6 +178,13 @@ def test_only_new_passages_are_embedded_when_documents_change(keeping: Any) -> N
     assert tokens(whole, KEPT) == 6
 
 
+def test_a_repeated_passage_that_was_kept_is_not_embedded_now(keeping: Any) -> None:
+    keeping("one", "two", "two")
+    again = keeping("one", "two", "two")
+    assert tokens(again, "counted, no padding") == 0
+    assert tokens(again, KEPT) == 9
+
+
 def test_vectors_that_were_kept_are_the_same_to_the_bit(keeping: Any) -> None:
     keeping("one", "two", "three words here")
     first = keeping.vectors
@@ -192,6 +199,19 @@ def test_the_bill_is_that_of_the_whole_index(keeping: Any) -> None:
     assert again.total("flops").value == first.total("flops").value
     seconds = again.total("seconds")
     assert (seconds.status, seconds.value) == ("estimated", pytest.approx(first.total("seconds").value))
+
+
+def test_models_that_share_weights_and_pool_them_differently_share_no_vectors(tmp_path: Path) -> None:
+    import shutil
+
+    mean, cls = tmp_path / "mean", tmp_path / "cls"
+    shutil.copytree(models.resolve(models.DEFAULT_EMBEDDER), mean)
+    shutil.copytree(mean, cls)
+    file = cls / "1_Pooling" / "config.json"
+    file.write_text(file.read_text().replace("true", "false"))
+    digests = {SentenceEmbedder(model=str(folder)).digest for folder in (mean, cls)}
+    assert len(digests) == 2
+    assert SentenceEmbedder().digest == models.digest(mean)  # pinned: its weights say it all
 
 
 def test_what_is_timed_is_computed_again(keeping: Any) -> None:
