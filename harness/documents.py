@@ -79,16 +79,18 @@ def _document(file: Path, name: str, path: str, encoding: str) -> Document | Non
 
 # --- Markdown and text -----------------------------------------------------------------------
 
-_HEADING = re.compile(r"^#{1,6}\s+(.+?)\s*#*\s*$", re.MULTILINE)
+_HEADING = re.compile(r"^#{1,6}[ \t]+(.+?)(?:[ \t]+#+)?[ \t]*$", re.MULTILINE)
+#: Code between fences, or to the end, where a line that begins with # is no heading.
+_CODE = re.compile(r"^ {0,3}(```+|~~~+).*?(?:^ {0,3}\1[`~]*[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
 
 
 def _plain(file: Path, encoding: str) -> Text:
-    return Text(readers.read_text(file, encoding).replace("\r\n", "\n").strip())
+    return Text(readers.read_text(file, encoding).replace("\r\n", "\n").replace("\r", "\n").strip())
 
 
 def _markdown(file: Path, encoding: str) -> Text:
     text = _plain(file, encoding).text
-    heading = _HEADING.search(text)
+    heading = _HEADING.search(_CODE.sub("", text))
     return Text(text, heading.group(1) if heading else "")
 
 

@@ -234,6 +234,24 @@ def test_a_folder_of_all_kinds_is_read_with_its_subfolders(tmp_path: Path) -> No
     assert found["sub/d"].meta["path"] == "sub/d.pdf"
 
 
+@pytest.mark.parametrize(
+    ("text", "title"),
+    [
+        ("# Learning C#\n\nText.", "Learning C#"),
+        ("## Closed ##\n\nText.", "Closed"),
+        ("```sh\n# install it\nmake\n```\n\n# The title\n\nText.", "The title"),
+        ("~~~\n# a comment\n```\n# another\n~~~~\n# The title", "The title"),
+        ("```\n# never closed", "page"),
+        ("Text\rof old\r\r# Title\r", "Title"),
+    ],
+)
+def test_a_markdown_file_is_called_by_its_first_heading(tmp_path: Path, text: str, title: str) -> None:
+    (tmp_path / "page.md").write_bytes(text.encode())
+    (found,) = documents(tmp_path / "page.md")
+    assert found.title == title
+    assert "\r" not in found.text
+
+
 def test_files_of_one_name_are_told_apart(tmp_path: Path) -> None:
     (tmp_path / "a.html").write_text("<p>one</p>")
     (tmp_path / "a.md").write_text("two")
