@@ -1,6 +1,7 @@
-"""Documents cut into passages at the borders of their structure, each knowing where it comes from.
+"""Documents cut into passages between their sentences, each knowing where it comes from.
 
-Paragraphs, then sentences, then words; how long a passage may be is counted in tokens by whoever embeds it.
+Within sentences only where one alone is too long, and not behind a heading that fits before what follows. How
+long a passage may be is counted in tokens by whoever embeds it.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ _WORD = re.compile(r"\w+|[^\w\s]")
 def cut(
     documents: Sequence[Document], chunk_tokens: int, chunk_overlap: int, count: CountTokens
 ) -> list[Passage]:
-    """Cut documents into passages of at most `chunk_tokens`, about equal, at paragraph and sentence borders.
+    """Cut documents into passages of at most `chunk_tokens`, about equal, between sentences.
 
     A passage begins with the last sentences of the one before it, `chunk_overlap` tokens at most; a heading
-    goes with what it heads. A sentence longer than a passage is cut between words. `start` and `end` of a
-    passage are characters of the document's text, between which it stands, but for white space, as it is.
+    goes with what it heads, where both fit into a passage. A sentence longer than a passage is cut between
+    words. `start` and `end` of a passage are characters of the document's text, between which it stands, but
+    for white space, as it is.
 
     Args:
         count: tokens of each of several texts.
@@ -81,10 +83,14 @@ def _even(total: int, limit: int, overlap: int) -> float:
 
 
 def _carried(chunk: list[_Piece], following: _Piece, limit: int, overlap: int) -> list[_Piece]:
-    """What the next passage repeats; a heading goes over to it whole, and is no longer in this one."""
+    """What the next passage repeats; headings, as far as there is room before what follows, go over to it
+    whole, and are no longer in this one.
+    """
     moved: list[_Piece] = []
-    while len(chunk) > 1 and _is_heading(chunk[-1]):
+    room = limit - following.tokens
+    while len(chunk) > 1 and _is_heading(chunk[-1]) and chunk[-1].tokens <= room:
         moved.insert(0, chunk.pop())
+        room -= moved[0].tokens
     if moved:
         return moved
     carried: list[_Piece] = []

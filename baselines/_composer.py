@@ -43,7 +43,8 @@ if TYPE_CHECKING:
 class Composer:
     """Renders inputs for one task and one setting of demonstrations and context.
 
-    `pool_folder` is the artifact with the vectors of the pool, if it has some.
+    `pool_folder` is the artifact with the vectors of the pool, if it has some. `untold` training and
+    validation examples do not say to an oracle which document answers.
     """
 
     brief: Brief
@@ -53,6 +54,7 @@ class Composer:
     pool_folder: Path | None = None
     guard: Guard = field(default_factory=Guard)
     reranker: Reranker | None = None
+    untold: int = 0
 
     @classmethod
     def fit(
@@ -64,23 +66,16 @@ class Composer:
         services: Services,
     ) -> Composer:
         """Raises NotApplicable without documents to retrieve from or examples to show."""
-        index, candidates, reranker = None, [], None
+        index, candidates, reranker, untold = None, [], None, 0
         if (context := settings.context) is not None:
-            _oracle_applies(context, brief, (*train, *validation))
+            untold = _untold(context, brief, (*train, *validation))
             reranker = _reranker(context)
-            index = PassageIndex.build(
-                brief.documents,
-                context.chunk_tokens,
-                context.chunk_overlap,
-                services,
-                by_vectors=context.needs_vectors,
-                by_words=context.needs_words,
-            )
+            index = index_of(brief, context, services)
         if (wanted := settings.demonstrations) is not None:
             candidates = _candidates(wanted, train, services.seed)
         passages = index.passages if index else ()
         guard = Guard.of((*train, *validation), candidates, passages)
-        composer = cls(brief, settings, passages=index, guard=guard, reranker=reranker)
+        composer = cls(brief, settings, passages=index, guard=guard, reranker=reranker, untold=untold)
         return composer._with_pool(candidates, services) if candidates else composer
 
     def _with_pool(self, examples: Sequence[Example], services: Services) -> Composer:
@@ -214,6 +209,7 @@ class Composer:
             "passages": reference(self.passages.folder if self.passages else None, folder),
             "pool_vectors": reference(self.pool_folder, folder),
             "reranker": self.reranker.digest if self.reranker else None,
+            "untold": self.untold,
         }
 
     @classmethod
@@ -234,7 +230,20 @@ class Composer:
             vectors,
             Guard.read(folder / "guard.json"),
             _reranker(settings.context, references.get("reranker")),
+            references.get("untold", 0),
         )
+
+
+def index_of(brief: Brief, context: ContextSettings, services: Services) -> PassageIndex:
+    """Raises NotApplicable as `PassageIndex.build` does."""
+    return PassageIndex.build(
+        brief.documents,
+        context.chunk_tokens,
+        context.chunk_overlap,
+        services,
+        by_vectors=context.needs_vectors,
+        by_words=context.needs_words,
+    )
 
 
 def _reranker(context: ContextSettings | None, fitted_with: str | None = None) -> Reranker | None:
@@ -252,12 +261,17 @@ def _reranker(context: ContextSettings | None, fitted_with: str | None = None) -
     return found
 
 
-def _oracle_applies(context: ContextSettings, brief: Brief, examples: Sequence[Example]) -> None:
-    """The oracle needs to be told which document answers: by the group that the examples have."""
+def _untold(context: ContextSettings, brief: Brief, examples: Sequence[Example]) -> int:
+    """How many examples do not tell an oracle which document answers, by the group that they have. Raises
+    NotApplicable where none does.
+    """
     known = {d.id for d in brief.documents}
-    told = not examples or any(e.group in known for e in examples)  # without any the harness knows
-    if context.retriever == "oracle" and known and not told:
+    if context.retriever != "oracle" or not known:
+        return 0
+    untold = sum(e.group not in known for e in examples)
+    if examples and untold == len(examples):  # without any the harness knows
         raise NotApplicable("the examples do not say which document answers: no group is a document's id")
+    return untold
 
 
 def _candidates(wanted: DemonstrationSettings, train: Sequence[Example], seed: int) -> list[Example]:

@@ -9,7 +9,7 @@ from typing import Any
 from breakeven.baselines import _pairs
 from breakeven.baselines._composer import Composer
 from breakeven.baselines._pairs import mean
-from breakeven.baselines._retrieval import language_remarks
+from breakeven.baselines._retrieval import language_remarks, unread_remarks
 from breakeven.baselines._vectors import IndexFacts
 from breakeven.baselines._weights import Adapter
 from breakeven.harness.contracts import Json, Services
@@ -18,11 +18,15 @@ from breakeven.harness.trials import NOTE, Search
 
 @dataclass
 class FitReport:
-    """What was asked for and what found room, by input and (mean) in training; how settings were chosen."""
+    """What was asked for and what found room, by input and (mean) in training; how settings were chosen.
+
+    `asked` are questions, as they are looked up.
+    """
 
     training: Mapping[str, Json] = field(default_factory=dict)
     search: Search | None = None
     served: dict[str, tuple[int, int]] = field(default_factory=dict)  # id -> demonstrations, passages
+    asked: list[str] = field(default_factory=list)
 
 
 def of(
@@ -68,8 +72,14 @@ def of(
                 f"{built['embedded_now']:,} of the index's {built['embedded_tokens']:,} tokens were new "
                 "and embedded now; the one-off cost is that of the whole index"
             )
+        remarks += unread_remarks(composer.passages)
         if context.retriever == "oracle":
             remarks.append("a ceiling: it is told which document answers, and cannot be served")
+            if composer.untold:
+                remarks.append(
+                    f"{composer.untold:,} training and validation examples do not say which document "
+                    "answers: they are shown what is nearest by embedding"
+                )
         remarks += _shortfall(context.k, len(passages), fitted, "passages")
     if report.training:
         notes["training_prompts"] = dict(report.training)
@@ -83,7 +93,10 @@ def of(
     if adapter is not None:
         remarks += getattr(adapter.training, "remarks", ())
     if composer.searches:
-        remarks += language_remarks(composer.brief, services)
+        texts = {"questions": report.asked}
+        if composer.passages is not None:
+            texts = {"documents": [d.text for d in composer.brief.documents], **texts}
+        remarks += language_remarks(composer.brief, services, texts)
     return {**notes, "remarks": remarks}
 
 

@@ -12,7 +12,7 @@ from breakeven.baselines import _notes
 from breakeven.baselines._composer import Composer
 from breakeven.baselines._imported import ImportedTraining
 from breakeven.baselines._notes import FitReport
-from breakeven.baselines._prompt import Fitted
+from breakeven.baselines._prompt import Fitted, query_text
 from breakeven.baselines._retrieval import reference
 from breakeven.baselines._weights import Adapter
 from breakeven.harness.contracts import (
@@ -82,6 +82,7 @@ class LeversPredictor:
     def requests(self, inputs: Sequence[Input]) -> tuple[list[Request], dict[str, Fitted]]:
         """What is asked about the inputs, and the prompt of each by its id. Raises as `predict` does."""
         prompts = self.composer.compose(inputs, self.base, self.services, self.phase)
+        self.report.asked += [query_text(self.composer.brief, i.fields) for i in inputs]
         by_id = {i.id: prompt for i, prompt in zip(inputs, prompts, strict=True)}
         for id, prompt in by_id.items():
             self._refuse_too_long(id, prompt, self.base)

@@ -1,7 +1,8 @@
 """From what is asked to the passages shown: retrieved, fused, reranked, made diverse, as the settings say.
 
 What each of these stages put first is kept, so that its worth can be measured where a task says which
-document answers.
+document answers. That takes ten passages: where fewer `candidates` go on to the next stage, the others follow
+them in the order of the stage before, and are only measured, never shown.
 """
 
 from __future__ import annotations
@@ -77,23 +78,29 @@ class Retriever:
         """
         wanted = self.settings
         depth = wanted.candidates if wanted.stages > 1 else max(wanted.k, KEPT)
+        deep = max(depth, KEPT)
         stages: dict[str, list[Ranked]] = {}
         if wanted.retriever != "lexical":
-            stages["oracle" if wanted.retriever == "oracle" else "dense"] = self._dense(asked, vectors, depth)
+            stages["oracle" if wanted.retriever == "oracle" else "dense"] = self._dense(asked, vectors, deep)
         if wanted.needs_words:
-            stages["lexical"] = self._lexical(asked, texts, depth, services, phase)
+            stages["lexical"] = self._lexical(asked, texts, deep, services, phase)
         ranked = list(stages.values())[-1]
         if wanted.retriever == "hybrid":
             pairs = zip(stages["dense"], stages["lexical"], strict=True)
-            ranked = stages["fused"] = [fused(pair)[:depth] for pair in pairs]
+            ranked = stages["fused"] = [
+                _followed(fused([some[:depth] for some in pair])[:depth], fused(pair)) for pair in pairs
+            ]
         if self.reranker is not None:
-            ranked = stages["reranked"] = self._reranked(texts, ranked, services, phase)
+            found = self._reranked(texts, [rows[:depth] for rows in ranked], services, phase)
+            ranked = stages["reranked"] = list(map(_followed, found, ranked))
         if wanted.mmr is not None:
-            ranked = stages["diverse"] = self._diverse(vectors, ranked, wanted.mmr)
+            found = self._diverse(vectors, [rows[:depth] for rows in ranked], wanted.mmr)
+            ranked = stages["diverse"] = list(map(_followed, found, ranked))
+        shown = min(wanted.k, depth)
         return [
             Found(
-                tuple(self.index.passages[row] for row, _ in ranked[i][: wanted.k]),
-                {name: self._documents(found[i]) for name, found in stages.items()},
+                tuple(self.index.passages[row] for row, _ in ranked[i][:shown]),
+                {name: self._documents(rows[i]) for name, rows in stages.items()},
             )
             for i in range(len(asked))
         ]
@@ -163,6 +170,12 @@ class Retriever:
 
 def _by_rank(rows: Sequence[int]) -> Ranked:
     return [(row, 1 / (RRF + rank)) for rank, row in enumerate(rows, 1)]
+
+
+def _followed(first: Ranked, others: Ranked) -> Ranked:
+    """`first`, and behind it what it leaves out of `others`."""
+    known = {row for row, _ in first}
+    return [*first, *(item for item in others if item[0] not in known)]
 
 
 def fused(rankings: Sequence[Ranked]) -> Ranked:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from breakeven.baselines._chunks import cut, words
 from breakeven.baselines._guard import Guard
-from breakeven.baselines._lexical import LexicalIndex
+from breakeven.baselines._lexical import WORDS, LexicalIndex
 from breakeven.baselines._prompt import Passage
 from breakeven.baselines._vectors import RECIPE, VectorIndex
 from breakeven.harness.contracts import Brief, Document, Embedder, Input, Json, Services
@@ -70,6 +70,8 @@ class PassageIndex:
             if by_words:
                 _index_words(texts, folder / "words", ledger)
             built = {"passages": len(passages), **_embedded(ledger.entries[start:])}
+            if by_vectors and embedder is not None:
+                built |= _unread(texts, embedder)
             (folder / "built.json").write_text(json.dumps(built), encoding="utf-8")
             lines = (json.dumps(asdict(p), ensure_ascii=False) for p in passages)
             (folder / "passages.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
@@ -81,7 +83,7 @@ class PassageIndex:
             "chunk_overlap": chunk_overlap,
             "embedder": _identity(embedder),
             "search": asdict(RECIPE) if by_vectors else None,
-            **({"words": "bm25"} if by_words else {}),
+            **({"words": f"bm25 {WORDS}"} if by_words else {}),
         }
         return cls.read(services.artifacts.get("index", spec, make))
 
@@ -99,7 +101,9 @@ class PassageIndex:
 
     @property
     def built(self) -> dict[str, int]:
-        """Passages, tokens that an index of them takes, and how many of these were not embedded before."""
+        """Passages, tokens that an index of them takes, and how many of these were not embedded before; where
+        the embedding model does not read some passages to their ends, what it leaves out, see `_unread`.
+        """
         found: dict[str, int] = read_json(self.folder / "built.json", {})
         return found
 
@@ -122,6 +126,32 @@ def _embedded(booked: Sequence[Entry]) -> dict[str, int]:
     tokens = [e for e in booked if e.quantity == "embedded_tokens" and e.amount.value is not None]
     new = sum(e.amount.value or 0 for e in tokens if e.source != KEPT)
     return {"embedded_tokens": int(sum(e.amount.value or 0 for e in tokens)), "embedded_now": int(new)}
+
+
+def _unread(texts: Sequence[str], embedder: Embedder) -> dict[str, int]:
+    """How many texts are longer than what the embedder `reads`, `tokens` of all, and those `unread`; nothing
+    where it reads them all, or does not say how much it reads.
+    """
+    context, count = getattr(embedder, "context", None), getattr(embedder, "count_tokens", None)
+    if context is None or count is None:
+        return {}
+    sizes, room = count(texts), context - 2  # of the two tokens around every text
+    longer = [size - room for size in sizes if size > room]
+    if not longer:
+        return {}
+    return {"longer": len(longer), "reads": context, "tokens": sum(sizes), "unread": sum(longer)}
+
+
+def unread_remarks(index: PassageIndex) -> list[str]:
+    """A sentence where the embedding model does not read all passages to their ends."""
+    built = index.built
+    if not built.get("longer"):
+        return []
+    return [
+        f"{built['longer']:,} of {built['passages']:,} passages are longer than the {built['reads']:,} "
+        f"tokens that the embedding model reads: it does not see their ends, {built['unread']:,} of "
+        f"{built['tokens']:,} tokens; a smaller chunk_tokens leaves nothing out"
+    ]
 
 
 def _index_words(texts: Sequence[str], folder: Path, ledger: Ledger) -> None:
@@ -155,16 +185,18 @@ def embedder_of(services: Services) -> Embedder:
     return services.embedder()
 
 
-def language_remarks(brief: Brief, services: Services) -> list[str]:
-    """A sentence where the embedding model does not know the language of the task."""
+def language_remarks(brief: Brief, services: Services, texts: Mapping[str, Sequence[str]]) -> list[str]:
+    """A sentence where the embedding model does not know the language of the task, as it is declared or
+    by the script of what is embedded: `texts`, by what they are called.
+    """
     from breakeven.harness.embedding import language_warning
 
-    warning = language_warning(embedder_of(services).name, brief.language)
+    warning = language_warning(embedder_of(services).name, brief.language, texts)
     return [warning] if warning else []
 
 
 def _identity(embedder: Embedder | None) -> str:
-    """What changes an embedder's vectors: its weights, where it can name them, else its name."""
+    """What changes an embedder's vectors: its digest, where it has one, else its name."""
     if embedder is None:
         return ""
     return f"{embedder.name} {getattr(embedder, 'digest', '')}".strip()

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from breakeven.baselines import _pairs, _search
-from breakeven.baselines._composer import Composer
+from breakeven.baselines._composer import Composer, index_of
 from breakeven.baselines._notes import FitReport
 from breakeven.baselines._pairs import Material
 from breakeven.baselines._predictor import LeversPredictor
-from breakeven.baselines._retrieval import resolved
+from breakeven.baselines._retrieval import resolved, unread_remarks
 from breakeven.baselines._settings import LeverSettings
 from breakeven.baselines._weights import Adapter, make_trainer, require_trainable, tune
 from breakeven.baselines.trainers.imported import Imported
@@ -241,6 +241,12 @@ class Levers:
             raise NotApplicable("a ceiling: it is told which document answers")
         composer = Composer.fit(brief, LeverSettings(context=self.settings.context), (), (), services)
         return [found.stages or {} for found in composer.found(inputs, services, "serve")]
+
+    def retrieval_remarks(self, brief: Brief, services: Services) -> list[str]:
+        """What a reader of `retrieve`'s numbers should know of the index; it is not built again."""
+        if self.settings.context is None:
+            return []
+        return unread_remarks(index_of(brief, self.settings.context, services))
 
     def _engine(self, brief: Brief, services: Services) -> EngineSession:
         if services.engine is None:

@@ -6,7 +6,7 @@ import json
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -106,8 +106,10 @@ class LinearPredictor:
     weights: np.ndarray
     classes: list[str]
     converged: bool
+    asked: list[str] = field(default_factory=list)
 
     def predict(self, inputs: Sequence[Input]) -> Iterator[Prediction]:
+        self.asked.extend(_classical.texts(self.brief, inputs))
         start = time.perf_counter()
         vectors = _classical.embedded(self.brief, inputs, self.services)
         scores = vectors @ self.weights[:, :-1].T + self.weights[:, -1]
@@ -126,5 +128,5 @@ class LinearPredictor:
     @property
     def notes(self) -> dict[str, object]:
         remarks = [] if self.converged else ["the solver stopped before it converged: raise max_iter"]
-        remarks += language_remarks(self.brief, self.services)
+        remarks += language_remarks(self.brief, self.services, {"inputs": self.asked})
         return {"classes": len(self.classes), "remarks": remarks}

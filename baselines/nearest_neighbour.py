@@ -6,7 +6,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -69,12 +69,14 @@ class NeighbourPredictor:
     ids: list[str]
     answers: list[str]
     folder: Path
+    asked: list[str] = field(default_factory=list)
 
     @cached_property
     def index(self) -> VectorIndex:
         return VectorIndex.read(self.folder / "vectors.faiss")
 
     def predict(self, inputs: Sequence[Input]) -> Iterator[Prediction]:
+        self.asked.extend(_classical.texts(self.brief, inputs))
         start = time.perf_counter()
         found = self.index.nearest(_classical.embedded(self.brief, inputs, self.services), self.k)
         seconds = (time.perf_counter() - start) / max(len(inputs), 1)
@@ -95,5 +97,5 @@ class NeighbourPredictor:
         return {
             "k": self.k,
             "examples": len(self.ids),
-            "remarks": language_remarks(self.brief, self.services),
+            "remarks": language_remarks(self.brief, self.services, {"inputs": self.asked}),
         }

@@ -1,7 +1,8 @@
 """Vectors of passages, kept between runs: when documents change, only new passages are embedded.
 
-One SQLite file per embedding model (by the hash of its weights) in the cache folder; a passage is known by
-the hash of its text, which is not kept itself. A cache that cannot be read or written is no error.
+One SQLite file per embedding model (by the hash of its weights and settings) in the cache folder; a passage
+is known by the hash of its text, which is not kept itself. A cache that cannot be read or written is no
+error.
 """
 
 from __future__ import annotations

@@ -128,8 +128,11 @@ class Cell:
     def _stages(self) -> None:
         spec, task = self.spec, self.task
         strategy = plan.make_strategy(spec.strategy, spec.factory, spec.settings)
-        if is_told(strategy) and not plan.says_which_document(task):
-            raise NotApplicable("the task does not say which document answers: no group is a document's id")
+        if is_told(strategy) and (untold := plan.untold(task)):
+            raise NotApplicable(
+                f"{untold:,} of {len(task.test):,} test examples do not say which document answers: "
+                "their group is no document's id"
+            )
         fit_ledger = self._fit(strategy)
         choice_ledger = self._validate(strategy)
         serve_ledger = Ledger()

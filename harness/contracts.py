@@ -360,7 +360,7 @@ class TunableEmbedder(Embedder, Protocol):
 
     @property
     def digest(self) -> str:
-        """Hash of the weights."""
+        """Hash of what its vectors depend on: the weights, and how they are used."""
         ...
 
     def tunable(self) -> Any:
@@ -456,7 +456,11 @@ class Strategy(Protocol):
 
 @runtime_checkable
 class Retrieving(Protocol):
-    """A strategy that looks passages up, and can do that alone: without a language model, or fitting."""
+    """A strategy that looks passages up, and can do that alone: without a language model, or fitting.
+
+    May have `retrieval_remarks(brief, services) -> list of sentences`, asked after `retrieve`: what a reader
+    of the numbers should know.
+    """
 
     def retrieve(
         self, brief: Brief, inputs: Sequence[Input], services: Services

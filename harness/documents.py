@@ -7,6 +7,7 @@ page begins at.
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -78,16 +79,18 @@ def _document(file: Path, name: str, path: str, encoding: str) -> Document | Non
 
 # --- Markdown and text -----------------------------------------------------------------------
 
-_HEADING = re.compile(r"^#{1,6}\s+(.+?)\s*#*\s*$", re.MULTILINE)
+_HEADING = re.compile(r"^#{1,6}[ \t]+(.+?)(?:[ \t]+#+)?[ \t]*$", re.MULTILINE)
+#: Code between fences, or to the end, where a line that begins with # is no heading.
+_CODE = re.compile(r"^ {0,3}(```+|~~~+).*?(?:^ {0,3}\1[`~]*[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
 
 
 def _plain(file: Path, encoding: str) -> Text:
-    return Text(readers.read_text(file, encoding).replace("\r\n", "\n").strip())
+    return Text(readers.read_text(file, encoding).replace("\r\n", "\n").replace("\r", "\n").strip())
 
 
 def _markdown(file: Path, encoding: str) -> Text:
     text = _plain(file, encoding).text
-    heading = _HEADING.search(text)
+    heading = _HEADING.search(_CODE.sub("", text))
     return Text(text, heading.group(1) if heading else "")
 
 
@@ -96,11 +99,15 @@ def _markdown(file: Path, encoding: str) -> Text:
 #: Elements that hold no text of the document.
 _LEFT_OUT = frozenset({"script", "style", "noscript", "template", "svg", "math", "iframe", "object", "nav"})
 _LEFT_OUT |= {"head", "select", "button", "input", "textarea"}
+#: A form with this share of the page's text or more is the page itself, as some systems make it.
+_PAGE = 0.5
 #: Elements within a line; every other one begins a paragraph of its own.
 _INLINE = frozenset({"a", "abbr", "b", "bdi", "bdo", "cite", "code", "data", "del", "dfn", "em", "font", "i"})
 _INLINE |= {"img", "ins", "kbd", "label", "mark", "q", "s", "samp", "small", "span", "strong", "sub", "sup"}
-_INLINE |= {"time", "tt", "u", "var", "wbr"}
+_INLINE |= {"time", "tt", "u", "var", "wbr", "acronym", "big", "nobr", "strike"}
+_INLINE |= {"rb", "rp", "rt", "rtc", "ruby"}
 _BREAK = "\x00"  # stands for <br> until white space is folded; HTML cannot hold it
+_UNSEEN = re.compile(r"(?:^|;)\s*(?:display\s*:\s*none|visibility\s*:\s*hidden)\b", re.IGNORECASE)
 _CHARSET = re.compile(rb"""<meta[^>]+charset\s*=\s*["']?\s*([\w.:-]+)""", re.IGNORECASE)
 
 
@@ -117,7 +124,7 @@ def _html(file: Path, encoding: str) -> Text:
         else encoding
     )
     try:
-        decoded = content.decode("utf-8-sig" if name.lower().replace("-", "") == "utf8" else name)
+        decoded = _decoded(content, name)
     except LookupError as error:
         raise UserError(f"declares the unknown encoding '{name}'", file=file) from error
     except UnicodeDecodeError as error:
@@ -131,9 +138,23 @@ def _html(file: Path, encoding: str) -> Text:
         return Text("")  # comments alone
     mains = root.xpath("//main | //*[@role='main']") or root.xpath("//article")
     top = mains[0] if len(mains) == 1 else root
+    for form in [x for x in top.iterdescendants("form") if len(_line(x)) < _PAGE * len(_line(top))]:
+        form.drop_tree()
     text = _joined(_blocks(top))
     titles = (_line(t) for t in [*root.xpath("//head/title"), *root.xpath("//h1")])
     return Text(text, next((t for t in titles if t), ""))
+
+
+def _decoded(content: bytes, name: str) -> str:
+    """Raises as `bytes.decode` does. What is declared ISO-8859-1 is windows-1252, as browsers read it (WHATWG
+    encoding standard, 4.2), the few bytes that this leaves undefined included.
+    """
+    if name.lower().replace("-", "") == "utf8":
+        return content.decode("utf-8-sig")
+    if codecs.lookup(name).name == "iso8859-1":
+        text = content.decode("cp1252", "surrogateescape")
+        return "".join(chr(ord(c) & 0xFF) if "\udc80" <= c <= "\udcff" else c for c in text)
+    return content.decode(name)
 
 
 def _joined(blocks: Iterable[str]) -> str:
@@ -153,7 +174,7 @@ def _blocks(element: HtmlElement) -> Iterator[str]:
     if not tag or tag in _LEFT_OUT or _is_hidden(element):
         return
     if tag == "pre":
-        if code := "".join(element.itertext()).strip("\n"):
+        if code := _inline(element).replace(_BREAK, "\n").strip("\n"):
             yield re.sub(r"\n\s*\n", "\n", code)
         return
     if re.fullmatch(r"h[1-6]", tag):
@@ -186,14 +207,15 @@ def _blocks(element: HtmlElement) -> Iterator[str]:
 
 
 def _inline(element: HtmlElement) -> str:
-    """Its text, but for what holds none."""
+    """Its text, but for what holds none; blocks in it are apart, as by <br>."""
     parts = [element.text or ""]
     for child in element:
         name = child.tag if isinstance(child.tag, str) else ""
         if name == "br":
             parts.append(_BREAK)
         elif name and name not in _LEFT_OUT and not _is_hidden(child):
-            parts.append(_inline(child))
+            around = "" if name in _INLINE else _BREAK
+            parts += [around, _inline(child), around]
         parts.append(child.tail or "")
     return "".join(parts)
 
@@ -215,7 +237,8 @@ def _holds_blocks(element: HtmlElement) -> bool:
 
 
 def _is_hidden(element: HtmlElement) -> bool:
-    return element.get("hidden") is not None or element.get("aria-hidden") == "true"
+    styled = _UNSEEN.search(element.get("style") or "") is not None
+    return styled or element.get("hidden") is not None or element.get("aria-hidden") == "true"
 
 
 # --- PDF -------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from breakeven.harness import flops, hardware, models
+from breakeven.harness import flops, hardware, models, scripts
 from breakeven.harness._kept_vectors import KeptVectors
 from breakeven.harness.errors import UserError
 from breakeven.harness.ledger import Ledger, Phase
@@ -29,6 +29,8 @@ BATCH = 64
 WORTH_KEEPING = 1000
 #: Source of the tokens of vectors that an earlier run has kept.
 KEPT = "counted when first embedded: the vector was kept, an update embeds only what is new"
+#: Languages that are written in Latin letters, of those that embedding models here are for.
+_LATIN = frozenset({"en", "de", "fr", "es", "it"})
 
 _shared: dict[tuple[str, str], _Model] = {}
 _loading = threading.Lock()
@@ -79,8 +81,12 @@ class SentenceEmbedder:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the weights: part of the key of everything that is made from its vectors."""
-        return models.digest(self._folder or models.resolve(self.name))
+        """SHA-256 of weights, settings and tokenizer: part of the key of everything made from its vectors. Of
+        the default model, whose package is pinned, that of its weights, as ever: kept vectors stay good.
+        """
+        folder = self._folder or models.resolve(self.name)
+        pinned = self._folder is None and self.name.lower() == models.DEFAULT_EMBEDDER
+        return models.digest(folder) if pinned else models.embedder_digest(folder)
 
     @property
     def context(self) -> int:
@@ -144,16 +150,40 @@ class SentenceEmbedder:
             return _shared[key]
 
 
-def language_warning(embedder: str, language: str) -> str | None:
-    """A sentence for the reader when the embedding model does not know the data's language, else None."""
+def language_warning(
+    embedder: str, language: str, texts: Mapping[str, Sequence[str]] | None = None
+) -> str | None:
+    """A sentence for the reader when the embedding model does not know the data's language, else None.
+
+    Args:
+        language: of the data, as its task declares it.
+        texts: some of the data, by what they are called: they may be in another script than was declared.
+    """
     entry = models.known(embedder)
-    if entry is None or entry.language in ("multilingual", language.lower().split("-")[0]):
+    if entry is None or entry.language == "multilingual":
         return None
+    seen = f"the data is in {_language(language)}"
+    if entry.language == language.lower().split("-")[0]:
+        found = _other_script(entry.language, texts or {})
+        if found is None:
+            return None
+        seen = f"{found}, though the task declares {_language(language)}"
     return (
-        f"The embedding model {entry.name} knows {_language(entry.language)} only and the data is in "
-        f"{_language(language)}: retrieval, similar demonstrations and the classical baselines will be worse "
-        "than a multilingual model would make them."
+        f"The embedding model {entry.name} knows {_language(entry.language)} only and {seen}: retrieval, "
+        "similar demonstrations and the classical baselines will be worse than a multilingual model would "
+        "make them."
     )
+
+
+def _other_script(language: str, texts: Mapping[str, Sequence[str]]) -> str | None:
+    """What is mostly written in another script than the language, and in which."""
+    for what, some in texts.items() if language in _LATIN else ():
+        found = scripts.shares(some)
+        other = 1 - found.pop("latin", 0)
+        if found and other > 0.5:
+            name = next(iter(found)).capitalize()
+            return f"{100 * other:.0f} % of the letters of the {what} are not Latin (most are {name})"
+    return None
 
 
 def _language(code: str) -> str:
@@ -231,7 +261,7 @@ class _Model:
                 rate = kept.seconds_a_token(hardware.name())
             stack = [self.vectors[key] for key in keys]
             seconds = spent + repeated * rate if rate is not None else None if repeated else spent
-            earlier = sum(self.lengths[key] for key in before)
+            earlier = sum(self.lengths[key] for key in keys if key in before)
         stacked = np.stack(stack) if stack else np.zeros((0, self.dimension), np.float32)
         flops = self._flops(lengths_all)
         return _Encoded(stacked, sum(lengths_all), earlier, seconds, repeated == 0, flops)

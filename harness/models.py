@@ -15,7 +15,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -194,9 +194,23 @@ def digest(folder: Path) -> str:
 
     Remembered in the cache folder by path, size and modification time, so that it is computed once.
     """
-    files = sorted(folder.glob("*.safetensors"))
-    stamp = [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in files]
-    key = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:24]
+    return _digest(folder, sorted(folder.glob("*.safetensors")))
+
+
+def embedder_digest(folder: Path) -> str:
+    """The same of all that a sentence-transformers model is made of: its modules' weights and settings
+    (pooling, length, normalisation), its tokenizer. The model card and hidden files are no part of it.
+    """
+    files = [f for suffix in ("safetensors", "json", "txt", "model") for f in folder.rglob(f"*.{suffix}")]
+    parts = [f for f in files if not any(p.startswith(".") for p in f.relative_to(folder).parts)]
+    return _digest(folder, sorted(parts), "embedder")
+
+
+def _digest(folder: Path, files: Sequence[Path], kind: str = "") -> str:
+    names = [f.relative_to(folder).as_posix() for f in files]
+    seen = [f.stat() for f in files]
+    stamp = [[name, s.st_size, s.st_mtime_ns] for name, s in zip(names, seen, strict=True)]
+    key = hashlib.sha256(f"{folder.resolve()}{kind and f'#{kind}'}".encode()).hexdigest()[:24]
     memo = cache_folder() / "digests" / f"{key}.json"
     try:
         kept = json.loads(memo.read_text(encoding="utf-8"))
@@ -205,8 +219,8 @@ def digest(folder: Path) -> str:
     except (OSError, ValueError, KeyError):
         pass
     total = hashlib.sha256()
-    for file in files:
-        total.update(f"{file.name}\0{sha256(file)}\n".encode())
+    for file, name in zip(files, names, strict=True):
+        total.update(f"{name}\0{sha256(file)}\n".encode())
     write_atomically(memo, json.dumps({"folder": str(folder), "files": stamp, "sha256": total.hexdigest()}))
     return total.hexdigest()
 

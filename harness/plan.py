@@ -264,6 +264,12 @@ def says_which_document(task: Task) -> bool:
     return bool(groups) and all(group in known for group in groups)
 
 
+def untold(task: Task) -> int:
+    """How many test examples do not say which document answers: their group is no document that has text."""
+    known = {d.id for d in task.documents if d.text.strip()}
+    return sum(e.group not in known for e in task.test)
+
+
 def task_digest(task: Task) -> str:
     """Address of a task's content: everything that changes a prompt, a split or a score."""
     folds = {}

@@ -118,7 +118,7 @@ class Engines:
         return bound
 
     def embedder_digest(self) -> str:
-        """Hash of the embedding model's weights: another one chooses other passages and demonstrations."""
+        """Hash of the embedding model: another one chooses other passages and demonstrations."""
         from breakeven.harness.embedding import SentenceEmbedder
 
         return SentenceEmbedder().digest

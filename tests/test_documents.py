@@ -72,6 +72,45 @@ def test_of_a_page_with_a_main_part_only_that_is_read(tmp_path: Path) -> None:
     assert html(tmp_path, page).text == "The text."
 
 
+@pytest.mark.parametrize(
+    ("page", "text"),
+    [
+        ("<table><tr><td><p>one</p><p>two</p></td><td>three</td></tr></table>", "| one two | three |"),
+        (
+            "<table><tr><td><table><tr><td>in 1</td><td>in 2</td></tr></table></td><td>out</td></tr></table>",
+            "| in 1 in 2 | out |",
+        ),
+        ("<h2>A <div>heading</div></h2>", "## A heading"),
+        ("<p>A <nobr>good <acronym>HR</acronym></nobr> <big>team</big> wins.</p>", "A good HR team wins."),
+        ("<p>in <ruby>東京<rp>(</rp><rt>Tokyo</rt><rp>)</rp></ruby> today</p>", "in 東京(Tokyo) today"),
+        ("<pre>a = 1<br>b<script>evil()</script>\n  <span>c</span></pre>", "a = 1\nb\n  c"),
+    ],
+)
+def test_what_stands_apart_on_a_page_stays_apart_and_what_does_not_does_not(
+    tmp_path: Path, page: str, text: str
+) -> None:
+    assert html(tmp_path, page).text == text
+
+
+@pytest.mark.parametrize("style", ["display:none", "top: 0; DISPLAY : none!important", "visibility: hidden"])
+def test_what_a_style_hides_is_left_out(tmp_path: Path, style: str) -> None:
+    page = f'<p style="{style}">no</p><p>A <b style="{style}">no</b>yes</p><p style="x-display: none">or</p>'
+    assert html(tmp_path, page).text == "A yes\n\nor"
+
+
+def test_forms_are_left_out_unless_the_page_stands_in_one(tmp_path: Path) -> None:
+    form = '<form><label>Your address</label><input name="a"><p>Subscribe!</p></form>'
+    rest = "<p>Staff have 28 days of leave.</p><p>Ask your manager before you take any.</p>"
+    assert "Subscribe" not in html(tmp_path, f"{rest}{form}").text
+    assert html(tmp_path, f"<div>Home</div><form>{rest}</form>").text.startswith("Home\n\nStaff have 28 days")
+
+
+def test_a_page_that_declares_iso_8859_1_is_read_as_windows_1252(tmp_path: Path) -> None:
+    page = b'<meta charset="iso-8859-1"><p>\x93So\x94 \x96 \x80 5, \xfcber</p>'
+    assert html(tmp_path, page).text == "“So” – € 5, über"
+    assert html(tmp_path, b'<meta charset="latin1"><p>a \x81 b</p>').text.startswith("a ")
+
+
 @pytest.mark.parametrize("charset", ["iso-8859-1", "utf-8", "windows-1252"])
 def test_the_encoding_that_a_page_declares_is_used(tmp_path: Path, charset: str) -> None:
     page = f'<meta charset="{charset}"><p>Überstunden für Müller</p>'
@@ -195,6 +234,24 @@ def test_a_folder_of_all_kinds_is_read_with_its_subfolders(tmp_path: Path) -> No
     assert found["sub/d"].meta["path"] == "sub/d.pdf"
 
 
+@pytest.mark.parametrize(
+    ("text", "title"),
+    [
+        ("# Learning C#\n\nText.", "Learning C#"),
+        ("## Closed ##\n\nText.", "Closed"),
+        ("```sh\n# install it\nmake\n```\n\n# The title\n\nText.", "The title"),
+        ("~~~\n# a comment\n```\n# another\n~~~~\n# The title", "The title"),
+        ("```\n# never closed", "page"),
+        ("Text\rof old\r\r# Title\r", "Title"),
+    ],
+)
+def test_a_markdown_file_is_called_by_its_first_heading(tmp_path: Path, text: str, title: str) -> None:
+    (tmp_path / "page.md").write_bytes(text.encode())
+    (found,) = documents(tmp_path / "page.md")
+    assert found.title == title
+    assert "\r" not in found.text
+
+
 def test_files_of_one_name_are_told_apart(tmp_path: Path) -> None:
     (tmp_path / "a.html").write_text("<p>one</p>")
     (tmp_path / "a.md").write_text("two")
@@ -203,8 +260,9 @@ def test_files_of_one_name_are_told_apart(tmp_path: Path) -> None:
 
 # --- where passages stand --------------------------------------------------------------------
 
+HEADINGS = ("# Head\n\n", "\n\n# A heading of seven words or so\n\n", "\n\n## Below it\n\n")
 PIECES = st.sampled_from(
-    ["One. ", "Two words! ", "\n", "\n\n", "  ", "字字字。", "# Head\n\n", "a" * 40 + " ", '"So." ']
+    ("One. ", "Two! ", "\n", "\n\n", "  ", "字字字。", "a" * 40 + " ", '"So." ', "In five words. ", *HEADINGS)
 )
 
 
@@ -224,3 +282,27 @@ def test_passages_cover_their_document(text: str, limit: int, overlap: int) -> N
     for p in cut([Document("d", text)], limit, min(overlap, limit // 2), words):
         covered.update(range(p.start, p.end))
     assert all(c.isspace() for i, c in enumerate(text) if i not in covered)
+
+
+#: Headings ("#") and paragraphs of so many words.
+SECTIONS = st.lists(st.tuples(st.sampled_from(["# h", "w"]), st.integers(1, 15)), min_size=2, max_size=8)
+
+
+@given(SECTIONS, st.sampled_from([0, 4, 8]))
+def test_no_passage_is_longer_than_the_limit_whatever_its_headings(
+    sections: list[tuple[str, int]], overlap: int
+) -> None:
+    text = "\n\n".join(kind + " word" * more for kind, more in sections)
+    passages = cut([Document("d", text)], 20, overlap, words)
+    assert max(words([p.text for p in passages])) <= 20
+    covered = {place for p in passages for place in range(p.start, p.end)}
+    assert all(c.isspace() for place, c in enumerate(text) if place not in covered)
+
+
+def test_headings_that_do_not_fit_before_what_they_head_stay_behind() -> None:
+    def sizes(text: str) -> list[int]:
+        return words([p.text for p in cut([Document("d", text)], 16, 0, words)])
+
+    long = "w " * 15 + "."
+    assert sizes(f"one two .\n\n# {'h ' * 7}\n\n{long}\n\n{long}") == [11, 16, 16]
+    assert sizes(f"one two .\n\n# {'h ' * 7}\n\n# a b c\n\n{'w ' * 10}.\n\n{long}") == [11, 15, 16]

@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from breakeven.harness import embedding
+from breakeven.harness import embedding, models
 from breakeven.harness._kept_vectors import KeptVectors
 from breakeven.harness.embedding import KEPT, SentenceEmbedder, language_warning
 from breakeven.harness.errors import UserError
@@ -105,6 +105,23 @@ def test_english_data_gets_no_warning() -> None:
     assert language_warning("all-minilm-l6-v2", "en-GB") is None
 
 
+HINDI = "यह एक छोटा दस्तावेज़ है"
+
+
+def test_data_in_another_script_than_declared_gets_a_warning() -> None:
+    texts = {"documents": ["An English page"], "questions": [HINDI]}
+    warning = language_warning("all-minilm-l6-v2", "en", texts)
+    assert warning is not None
+    assert "100 % of the letters of the questions are not Latin (most are Devanagari)" in warning
+    assert "declares English" in warning
+
+
+@pytest.mark.parametrize("text", ["Déjà vu, naïve Ünal", f"{HINDI}, and many words of English", "3.14", ""])
+def test_texts_that_are_mostly_latin_or_have_no_letters_get_no_warning(text: str) -> None:
+    assert language_warning("all-minilm-l6-v2", "en", {"documents": [text]}) is None
+    assert language_warning("somebodys-model", "en", {"documents": [HINDI]}) is None
+
+
 def test_an_embedding_model_that_is_not_there_is_a_mistake() -> None:
     with pytest.raises(UserError, match="'all-minilm-l7' is not there"):
         SentenceEmbedder(Ledger(), model="all-minilm-l7").encode(["x"], phase="serve")
@@ -161,6 +178,13 @@ def test_only_new_passages_are_embedded_when_documents_change(keeping: Any) -> N
     assert tokens(whole, KEPT) == 6
 
 
+def test_a_repeated_passage_that_was_kept_is_not_embedded_now(keeping: Any) -> None:
+    keeping("one", "two", "two")
+    again = keeping("one", "two", "two")
+    assert tokens(again, "counted, no padding") == 0
+    assert tokens(again, KEPT) == 9
+
+
 def test_vectors_that_were_kept_are_the_same_to_the_bit(keeping: Any) -> None:
     keeping("one", "two", "three words here")
     first = keeping.vectors
@@ -175,6 +199,19 @@ def test_the_bill_is_that_of_the_whole_index(keeping: Any) -> None:
     assert again.total("flops").value == first.total("flops").value
     seconds = again.total("seconds")
     assert (seconds.status, seconds.value) == ("estimated", pytest.approx(first.total("seconds").value))
+
+
+def test_models_that_share_weights_and_pool_them_differently_share_no_vectors(tmp_path: Path) -> None:
+    import shutil
+
+    mean, cls = tmp_path / "mean", tmp_path / "cls"
+    shutil.copytree(models.resolve(models.DEFAULT_EMBEDDER), mean)
+    shutil.copytree(mean, cls)
+    file = cls / "1_Pooling" / "config.json"
+    file.write_text(file.read_text().replace("true", "false"))
+    digests = {SentenceEmbedder(model=str(folder)).digest for folder in (mean, cls)}
+    assert len(digests) == 2
+    assert SentenceEmbedder().digest == models.digest(mean)  # pinned: its weights say it all
 
 
 def test_what_is_timed_is_computed_again(keeping: Any) -> None:

@@ -99,6 +99,22 @@ def test_a_digest_changes_with_the_weights(cache: Path, tmp_path: Path) -> None:
     assert models.digest(folder) != before
 
 
+def test_a_digest_of_an_embedding_model_changes_with_how_its_weights_are_used(
+    cache: Path, tmp_path: Path
+) -> None:
+    folder = model_folder(tmp_path / "mine")
+    (folder / "1_Pooling").mkdir()
+    seen = {models.embedder_digest(folder)}
+    for name in ("modules.json", "1_Pooling/config.json", "2_Dense/model.safetensors", "vocab.txt"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("something")
+        seen.add(models.embedder_digest(folder))
+    assert len(seen) == 5
+    (folder / "README.md").write_text("a card")
+    assert models.embedder_digest(folder) in seen
+    assert models.embedder_digest(folder) != models.digest(folder)
+
+
 def test_a_digest_is_computed_once_for_unchanged_files(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

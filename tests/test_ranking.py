@@ -57,14 +57,37 @@ def shown(predictor: LeversPredictor, asked: Input = ASKED) -> Any:
         ("The Sky, blue!", ["the", "sky", "blue"]),
         ("Müller café", ["muller", "cafe"]),
         ("error XK-2201", ["error", "xk", "2201"]),
-        ("日本語です", ["日本", "本語", "語て", "てす"]),
+        ("日本語です", ["日本", "本語", "語で", "です"]),
         ("日", ["日"]),
-        ("GPUで学習", ["gpu", "て学", "学習"]),
+        ("𠀀𠀁𠀂", ["𠀀𠀁", "𠀁𠀂"]),
+        ("GPUで学習", ["gpu", "で学", "学習"]),
+        ("हिन्दी भाषा", ["हिन्दी", "भाषा"]),
+        ("বাংলা, தமிழ்", ["বাংলা", "தமிழ்"]),
+        ("การทดลอง", ["กา", "าร", "รท", "ทด", "ดล", "ลอ", "อง"]),
+        ("ที่นี่", ["ที่นี่"]),
+        ("한국어 텍스트", ["한국어", "텍스트"]),
+        ("العَرَبِيَّة דָּבָר", ["العربية", "דבר"]),
+        ("Ένας ёж", ["ενας", "еж"]),
         ("", []),
     ],
 )
 def test_words_are_read_off_a_text(text: str, found: list[str]) -> None:
     assert words(text) == found
+
+
+@pytest.mark.parametrize(("one", "other"), [("दान", "दीन"), ("मेला", "मूल"), ("がき", "かぎ"), ("กิน", "กัน")])
+def test_words_that_differ_in_their_vowels_or_marks_alone_are_different(one: str, other: str) -> None:
+    assert LexicalIndex.of([other, one]).nearest([one], 2) == [[1]]
+
+
+def test_a_joiner_that_only_shapes_a_letter_is_no_border() -> None:
+    assert words("क्\u200dष") == words("क्ष")
+
+
+@pytest.mark.parametrize("texts", [["!!!", "..."], [""]])
+def test_texts_without_a_word_are_found_by_none(texts: list[str], tmp_path: Path) -> None:
+    LexicalIndex.of(texts).write(tmp_path / "words")
+    assert LexicalIndex.read(tmp_path / "words", len(texts)).nearest(["a", "!!!"], 3) == [[], []]
 
 
 def test_rows_that_share_rarer_words_come_first() -> None:
@@ -154,6 +177,13 @@ def test_words_find_what_is_spelt_alike_and_nothing_is_embedded(world: World) ->
     assert world.embedded == []
 
 
+@pytest.mark.parametrize("retriever", ["lexical", "hybrid"])
+def test_documents_without_a_word_are_no_error(world: World, retriever: str) -> None:
+    task = brief(documents=(Document("a", "!!!"), Document("b", "...")))
+    predictor = levers(context={"k": 1, "retriever": retriever}).fit(task, TRAIN, (), world.services())
+    assert len(shown(predictor)) == (retriever == "hybrid")
+
+
 def test_hybrid_shows_what_both_retrievers_found_on_the_way(world: World) -> None:
     stages = answer(fitted(world, {"k": 1, "retriever": "hybrid"})).meta["retrieved"]
     assert list(stages) == ["dense", "lexical", "fused"]  # type: ignore[arg-type]
@@ -183,6 +213,21 @@ def test_diverse_passages_do_not_repeat_one_another(world: World) -> None:
     assert shown(made, asked)[1] != "sky again"
 
 
+@pytest.mark.parametrize("more", [{"retriever": "hybrid"}, {"mmr": 0.2}, {"retriever": "hybrid", "mmr": 0.2}])
+def test_stages_are_measured_to_ten_passages_however_few_go_on(world: World, more: dict[str, Any]) -> None:
+    many = tuple(Document(f"d{n}", f"the {'sea ' * (12 - n)} of number {n}") for n in range(12))
+    asked = Input("q", {"text": "the deep sea"})
+    predictor = levers(context={"k": 2, "candidates": 2, **more}).fit(
+        brief(documents=many), TRAIN, (), world.services()
+    )
+    found = answer(predictor, asked)
+    stages: Any = found.meta["retrieved"]
+    assert {name: len(set(documents)) for name, documents in stages.items()} == dict.fromkeys(stages, 10)
+    last, first = list(stages.values())[-1], [*stages["dense"][:2], *stages.get("lexical", [])[:2]]
+    assert found.meta["passages"] == last[:2]
+    assert set(last[:2]) <= set(first)
+
+
 def test_the_oracle_shows_the_document_of_the_group(world: World) -> None:
     train = [dataclasses.replace(TRAIN[0], group="rose")]
     task = brief(documents=DOCUMENTS)
@@ -206,6 +251,16 @@ def test_no_retriever_shows_a_training_example_a_passage_that_repeats_it(
 def test_the_oracle_does_not_apply_where_no_group_is_a_document(world: World) -> None:
     with pytest.raises(NotApplicable, match="do not say which document"):
         fitted(world, {"retriever": "oracle"})
+
+
+def test_an_oracle_counts_the_examples_that_do_not_say_which_document_answers(world: World) -> None:
+    train = [dataclasses.replace(TRAIN[0], group="rose"), dataclasses.replace(TRAIN[1], group="nowhere")]
+    task = brief(documents=DOCUMENTS)
+    strategy = levers(context={"k": 1, "retriever": "oracle"})
+    strategy.fit(task, train, (), world.services()).save(world.folder / "p")
+    remarks = strategy.load(world.folder / "p", task, world.services()).notes["remarks"]
+    assert "1 training and validation examples do not say which document answers" in remarks[1]
+    assert len(strategy.fit(task, train[:1], (), world.services()).notes["remarks"]) == 1
 
 
 def test_an_index_by_words_is_another_one_and_its_seconds_are_booked(world: World) -> None:

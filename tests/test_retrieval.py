@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-from strategy_fakes import World, examples
+from strategy_fakes import LetterEmbedder, World, brief, examples
 
 from breakeven.baselines import _retrieval
 from breakeven.baselines._chunks import cut, words
 from breakeven.baselines._guard import Guard
-from breakeven.baselines._retrieval import PassageIndex
+from breakeven.baselines._retrieval import PassageIndex, unread_remarks
 from breakeven.baselines._vectors import VectorIndex
+from breakeven.baselines.levers import levers
+from breakeven.baselines.logistic_regression import logistic_regression
+from breakeven.baselines.nearest_neighbour import nearest_neighbour
 from breakeven.harness.contracts import Document, Input
 from breakeven.harness.errors import NotApplicable, UserError
 from breakeven.harness.ledger import Ledger
@@ -171,3 +175,47 @@ def test_embedding_documents_is_booked_as_indexing(tmp_path: Path) -> None:
     ledger = Ledger()
     PassageIndex.build(DOCUMENTS, 50, 0, World(tmp_path, ledger=ledger).services())
     assert {e.phase for e in ledger.entries} == {"index"}
+
+
+class ShortSighted(LetterEmbedder):
+    """Reads six tokens of a text, the two around it included; a token is a word."""
+
+    context = 6
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        return [len(text.split()) for text in texts]
+
+
+def test_passages_that_the_embedding_model_does_not_read_to_their_ends_are_counted(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    short = world.services(embedder=lambda: ShortSighted(world.ledger, world.embedded))
+    long = [Document("long", "one two three four five six seven"), *DOCUMENTS]
+    (said,) = unread_remarks(PassageIndex.build(long, 50, 0, short))
+    assert said.startswith("1 of 4 passages are longer than the 6 tokens that the embedding model reads")
+    assert "3 of 17 tokens" in said
+    assert unread_remarks(PassageIndex.build(DOCUMENTS, 50, 0, short)) == []
+    by_words = PassageIndex.build(long, 50, 0, short, by_vectors=False, by_words=True)
+    assert unread_remarks(by_words) == []
+
+
+def test_a_strategy_says_that_passages_are_not_read_to_their_ends(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    services = world.services(embedder=lambda: ShortSighted(world.ledger, world.embedded))
+    task = brief(documents=(Document("long", "one two three four five six seven"),))
+    for retriever in ("dense", "hybrid"):
+        predictor = levers(context={"k": 1, "retriever": retriever}).fit(task, (), (), services)
+        assert any("1 of 1 passages are longer" in remark for remark in predictor.notes["remarks"])
+
+
+def test_questions_in_a_script_that_the_embedding_model_does_not_know_are_told(tmp_path: Path) -> None:
+    world = World(tmp_path, embedder_name="all-minilm-l6-v2")
+    for strategy, what in (
+        (levers(context={"k": 1}), "questions"),
+        (logistic_regression(), "inputs"),
+        (nearest_neighbour(), "inputs"),
+    ):
+        train = examples(("the sky", "blue"), ("a rose", "red"))
+        predictor = strategy.fit(brief(documents=tuple(DOCUMENTS)), train, (), world.services())
+        assert not any("Latin" in str(remark) for remark in predictor.notes["remarks"])
+        list(predictor.predict([Input("q", {"text": "आसमान का रंग क्या है"})]))
+        assert any(f"letters of the {what} are not Latin" in str(r) for r in predictor.notes["remarks"])

@@ -111,3 +111,29 @@ def test_wrong_options_are_named(
     said = breakeven("retrieval", suite, *arguments)
     assert said.code == 2
     assert says in said.err
+
+
+def test_passages_that_are_not_read_to_their_ends_are_told(
+    suite: Path, breakeven: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LetterEmbedder, "context", 7, raising=False)
+    monkeypatch.setattr(
+        LetterEmbedder, "count_tokens", lambda self, texts: [len(t.split()) for t in texts], raising=False
+    )
+    said = breakeven("retrieval", suite, "--format", "json")
+    told = [r for r in json.loads(said.out)["remarks"] if "longer than the 7 tokens" in r]
+    assert [remark.partition(" on ")[0] for remark in told] == ["dense", "both"]
+
+
+def test_documents_in_a_script_that_the_embedding_model_does_not_know_are_told(
+    suite: Path, breakeven: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def english(ledger: Ledger | None = None) -> LetterEmbedder:
+        return LetterEmbedder(ledger or Ledger(), [], "all-minilm-l6-v2")
+
+    monkeypatch.setattr(embedding, "SentenceEmbedder", english)
+    for page in PAGES:
+        (suite.parent / "pages" / f"{page}.md").write_text("सर्दियों का आसमान नीला है")
+    said = breakeven("retrieval", suite, "--format", "json")
+    remark, *_ = json.loads(said.out)["remarks"]
+    assert "letters of the documents are not Latin (most are Devanagari)" in remark

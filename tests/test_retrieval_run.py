@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,8 +29,12 @@ STRATEGIES = {
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    folder = tmp_path_factory.mktemp("retrieval")
-    file = write_suite(folder, tiny_model(folder / "model"), strategies=STRATEGIES, reference="dense")
+    return ran(tmp_path_factory.mktemp("retrieval"), STRATEGIES)
+
+
+def ran(folder: Path, strategies: dict[str, Any], reference: str = "dense", told: bool = True) -> Results:
+    """A run of these strategies; not `told`, two of the questions do not say which page answers."""
+    file = write_suite(folder, tiny_model(folder / "model"), strategies=strategies, reference=reference)
     task = TASK.replace("reference: sky}", "reference: sky, group: page}")
     task = task.replace("data: rows.jsonl", "data: {test: rows.jsonl}")
     task = task.replace("train: 10, validation: 3, test: 6", "train: 0, validation: 0")
@@ -40,6 +45,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
         for page in PAGES
         for where in ("On Monday", "In Leeds", "In May", "As ever", "Up there")
     ]
+    if not told:
+        rows[3]["page"], rows[8]["page"] = None, "nowhere"
     texts = {**PAGES, "a": PAGES["a"] + " Rain." * 400}  # more than the model's context
     pages = [{"id": page, "title": "", "text": text} for page, text in texts.items()]
     for name, made in (("rows", rows), ("pages", pages)):
@@ -48,6 +55,14 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
         letters(patched)
         runs.start(suites.load(file), folder / "run", options(), PlainDisplay(_silent()))
     return load(folder / "run")
+
+
+def test_the_ceiling_does_not_apply_where_a_question_does_not_say_which_document_answers(
+    tmp_path: Path,
+) -> None:
+    (found,) = ran(tmp_path, {"oracle": STRATEGIES["oracle"]}, "oracle", told=False).cells.values()
+    assert found.state == "not-applicable"
+    assert "2 of 15 test examples do not say which document answers" in found.reason
 
 
 def options() -> Any:

@@ -20,7 +20,7 @@ from breakeven.harness import cases
 from breakeven.harness.contracts import Document, Example
 from breakeven.harness.families import is_ceiling
 from breakeven.harness.pairs import lever_pairs
-from breakeven.harness.plan import says_which_document
+from breakeven.harness.plan import says_which_document, untold
 from breakeven.harness.results import Results, Row, load
 from breakeven.harness.retrieved import (
     DEPTH,
@@ -118,7 +118,9 @@ def test_a_task_says_which_document_answers_where_its_groups_are_documents(
         documents=[Document("a", "one"), Document("b", "two")], metrics=["exact_match"],
         sizes={"train": 0, "validation": 0},
     )  # fmt: skip
-    assert says_which_document(dataclasses.replace(task, test=tuple(examples))) is says
+    task = dataclasses.replace(task, test=tuple(examples))
+    assert says_which_document(task) is says
+    assert untold(task) == sum(group not in ("a", "b") for group in groups)
 
 
 # --- of a run --------------------------------------------------------------------------------

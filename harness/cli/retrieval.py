@@ -14,7 +14,7 @@ from rich.table import Table
 
 from breakeven.harness import formats, plan, run_tasks, suite
 from breakeven.harness import run as runs
-from breakeven.harness.contracts import Input, Retrieving, Services, Task
+from breakeven.harness.contracts import Input, Json, Retrieving, Services, Task
 from breakeven.harness.embedding import language_warning
 from breakeven.harness.errors import NotApplicable, UserError
 from breakeven.harness.ledger import Ledger
@@ -35,6 +35,7 @@ class Line:
     stages: tuple[Stage, ...]
     index_seconds: float | None
     ms_a_question: float | None
+    remarks: tuple[str, ...] = ()
 
     @property
     def last(self) -> Stage:
@@ -86,7 +87,11 @@ def measure(chosen: Suite, limit: int | None = None) -> Found:
             remarks.append(f"{name}: left out, its examples do not say which document answers")
             continue
         groups[name] = tuple(e.group for e in task.test)
-        if warning := language_warning(SentenceEmbedder().name, task.language):
+        texts = {
+            "documents": [d.text for d in task.documents],
+            "questions": [" ".join(_strings(list(e.input.values()))) for e in task.test],
+        }
+        if warning := language_warning(SentenceEmbedder().name, task.language, texts):
             remarks.append(f"{name}: {warning}")
         for strategy, entry in chosen.strategies.items():
             elsewhere = entry.tasks is not None and name not in entry.tasks
@@ -99,12 +104,22 @@ def measure(chosen: Suite, limit: int | None = None) -> Found:
                 lines.append(_line(name, strategy, made, task))
             except NotApplicable as error:
                 remarks.append(f"{strategy} on {name}: {error.reason}")
+                continue
+            remarks += (f"{strategy} on {name}: {remark}" for remark in lines[-1].remarks)
     if not lines:
         raise UserError(
             "no strategy of this suite retrieves on a task that says which document answers",
             hint="give a strategy a `context`, and the examples the id of their document as `group`",
         )
     return Found(tuple(lines), groups, tuple(remarks))
+
+
+def _strings(value: Json) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | dict):
+        for part in value if isinstance(value, list) else value.values():
+            yield from _strings(part)
 
 
 def _line(name: str, strategy: str, made: Retrieving, task: Task) -> Line:
@@ -120,14 +135,16 @@ def _line(name: str, strategy: str, made: Retrieving, task: Task) -> Line:
             embedder=lambda: SentenceEmbedder(ledger),
         )
         found = made.retrieve(task.brief, [Input(e.id, e.input) for e in task.test], services)
-    served = ledger.total("seconds", "serve").value
-    return Line(
-        name,
-        strategy,
-        stages_of(found, [str(e.group) for e in task.test]),
-        ledger.total("seconds", "index").value,
-        None if served is None else 1000 * served / len(task.test),
-    )
+        served, indexed = (ledger.total("seconds", phase).value for phase in ("serve", "index"))
+        remarks = getattr(made, "retrieval_remarks", None)
+        return Line(
+            name,
+            strategy,
+            stages_of(found, [str(e.group) for e in task.test]),
+            indexed,
+            None if served is None else 1000 * served / len(task.test),
+            tuple(remarks(task.brief, services)) if remarks is not None else (),
+        )
 
 
 # --- shown -----------------------------------------------------------------------------------
