@@ -161,7 +161,7 @@ def keeping(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Le
         return ledger
 
     SentenceEmbedder(device="cpu").encode(["loaded"], phase="serve")
-    loaded = {k: m for k, m in embedding._shared.items() if k[1] == "cpu"}
+    loaded = {k: m for k, m in embedding._shared.items() if k == (models.DEFAULT_EMBEDDER, "cpu")}
     return run
 
 
