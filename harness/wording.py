@@ -114,8 +114,8 @@ def told(case: Case, known: Evidence, knobs: Knobs | None = None) -> Told:
         (_ending(case, known, verdict, found, at), *_action(case, known, verdict, at)),
         _basis(case, known, verdict, at),
         tuple(_why(case, known, verdict, at)),
-        tuple(_flips(known, found, verdict.choice)),
-        tuple(_testing(case, known, verdict, at)),
+        () if case.alone else tuple(_flips(known, found, verdict.choice)),
+        () if case.alone else tuple(_testing(case, known, verdict, at)),
         known.left_out,
         _overview(case, known, verdict, word, at),
         verdict,
@@ -173,7 +173,7 @@ def _ending(case: Case, known: Evidence, verdict: Verdict, found: Flips, at: Kno
     if not known.tuning:
         return "." if verdict.kind == "undecided" else ""
     if verdict.kind == "undecided":
-        return f", leaning to {'yes' if tuned else 'no'}."
+        return "." if case.alone else f", leaning to {'yes' if tuned else 'no'}."
     turns = any(is_tuned(case.candidates[x.to].family) != tuned for x in found.volumes)
     if tuned:
         return f", at {_volume(case, at)}." if turns else "."
@@ -187,6 +187,8 @@ def _action(case: Case, known: Evidence, verdict: Verdict, at: Knobs) -> Sentenc
     who, without = Name(known.labels[choice]), case.candidates[choice].family == "no-model"
     year = _money(known, case.candidates[choice].ownership.year_one(case.economics, at))
     measured = f", with {f.clean(known.metric.name)} {_quality(known, choice)}, for {year} in year 1."
+    if case.alone:
+        return " Only one strategy has a result, so nothing was compared: ", who, measured
     if verdict.kind == "undecided":
         today = "today's " if choice == incumbent else ""
         needs = ", which needs no language model" if without else ""
@@ -220,6 +222,8 @@ def _basis(case: Case, known: Evidence, verdict: Verdict, at: Knobs) -> Sentence
     """The condition and the confidence."""
     choice, share = verdict.choice, f.percent(verdict.confidence)
     assert choice is not None
+    if case.alone:
+        return ("There is nothing to decide until a second strategy has a result.",)
     metric = f.clean(known.metric.name)
     when = f"at {_volume(case, at)} over {_months(at)}"
     short = "" if verdict.decided else f"; {f.percent(SURE)} would decide"
@@ -396,7 +400,7 @@ def _overview(case: Case, known: Evidence, verdict: Verdict, answer: str, at: Kn
         "" if other is None else known.gaps[choice][other],
         "" if other is None else known.labels[other],
         _money(known, case.candidates[choice].ownership.year_one(case.economics, at)),
-        f.percent(verdict.confidence),
+        f.DASH if case.alone else f.percent(verdict.confidence),
     )
 
 

@@ -92,6 +92,23 @@ def test_undecided_says_where_it_leans_and_who_is_ahead(tmp_path: Path) -> None:
     assert "95 % would decide" in text(found.basis)
 
 
+@pytest.mark.parametrize("changes", [(), ("value_per_correct=0.1",)])
+@pytest.mark.parametrize("name", ["zero-shot", "lora", "logistic-regression"])
+def test_one_strategy_alone_is_compared_with_nothing_and_decides_nothing(
+    tmp_path: Path, name: str, changes: tuple[str, ...]
+) -> None:
+    found = told(tmp_path, {name: 0.9}, *changes)
+    assert lead(found).startswith(
+        f"UNDECIDED. Only one strategy has a result, so nothing was compared: {name}, with accuracy 0."
+    )
+    assert text(found.basis) == "There is nothing to decide until a second strategy has a result."
+    assert (found.flips, found.testing) == ((), ())
+    assert found.verdict is not None
+    assert not found.verdict.decided
+    assert "100 %" not in all_of(found)
+    assert found.overview[-1] == "–"
+
+
 def test_stay_as_you_are_is_a_verdict(tmp_path: Path) -> None:
     found = told(tmp_path, TUNED_LOSES, "value_per_correct=0.1", "incumbent=few-shot-similar")
     assert lead(found).startswith("NO. Stay as you are: few-shot-similar, with accuracy")

@@ -2,7 +2,7 @@
 // sentence is a list of its parts; the name of a strategy is a list of one, so that it can be set apart.
 Object.assign(breakeven, (() => {
   const { SURE, isTuned } = breakeven;
-  const FAR = 100, NOTICED = 0.25, MINUS = "−", UNKNOWN = "unknown";
+  const FAR = 100, NOTICED = 0.25, MINUS = "−", DASH = "–", UNKNOWN = "unknown";
 
   // --- numbers ---------------------------------------------------------------------------------
 
@@ -69,15 +69,15 @@ Object.assign(breakeven, (() => {
     const [answer, ending] = answerOf(c, verdict, found, knobs);
     return {
       answer, headline: [ending, ...action(c, verdict, knobs)], basis: basis(c, verdict, knobs), why: why(c, verdict, knobs),
-      flips: [...overturns(c, found), ...found.breakEvens.map((x) => breakEven(c, x, verdict.choice))],
-      testing: testing(c, verdict, knobs), overview: overview(c, verdict, answer, knobs), verdict, flipped: found,
+      flips: c.alone ? [] : [...overturns(c, found), ...found.breakEvens.map((x) => breakEven(c, x, verdict.choice))],
+      testing: c.alone ? [] : testing(c, verdict, knobs), overview: overview(c, verdict, answer, knobs), verdict, flipped: found,
     };
   }
 
   function answerOf(c, verdict, found, knobs) {
     const tuned = isTuned(c.candidates[verdict.choice].family), open = verdict.kind === "undecided";
     if (!c.tuning) return open ? ["UNDECIDED", "."] : ["", ""];
-    if (open) return ["UNDECIDED", `, leaning to ${tuned ? "yes" : "no"}.`];
+    if (open) return ["UNDECIDED", c.alone ? "." : `, leaning to ${tuned ? "yes" : "no"}.`];
     const turns = found.volumes.some((x) => isTuned(c.candidates[x.to].family) !== tuned);
     if (tuned) return ["YES", turns ? `, at ${volumeOf(c, knobs)}.` : "."];
     return ["NO", turns ? `, not at ${volumeOf(c, knobs)}.` : "."];
@@ -86,6 +86,7 @@ Object.assign(breakeven, (() => {
   function action(c, verdict, knobs) {
     const { choice } = verdict, who = name(c, choice), without = c.candidates[choice].family === "no-model";
     const said = `, with ${c.metric} ${measured(c, choice)}, for ${money(c, yearOne(c, choice, knobs))} in year 1.`;
+    if (c.alone) return [" Only one strategy has a result, so nothing was compared: ", who, said];
     if (verdict.kind === "undecided") {
       const needs = without ? ", which needs no language model" : "";
       return [` Ahead is ${choice === c.incumbent ? "today's " : ""}`, who, `${needs}${said}`];
@@ -105,6 +106,7 @@ Object.assign(breakeven, (() => {
   }
 
   function basis(c, verdict, knobs) {
+    if (c.alone) return ["There is nothing to decide until a second strategy has a result."];
     const share = percent(verdict.confidence), when = `at ${volumeOf(c, knobs)} over ${monthsOf(knobs)}`;
     const short = verdict.kind === "undecided" ? `; ${percent(SURE)} would decide` : "";
     if (knobs.value !== null)
@@ -217,7 +219,7 @@ Object.assign(breakeven, (() => {
   function overview(c, verdict, answer, knobs) {
     const { choice } = verdict, other = breakeven.runnerUp(c, verdict);
     return [answer, c.candidates[choice].label, measured(c, choice), other === null ? "" : c.gaps[choice][other],
-      other === null ? "" : c.candidates[other].label, money(c, yearOne(c, choice, knobs)), percent(verdict.confidence)];
+      other === null ? "" : c.candidates[other].label, money(c, yearOne(c, choice, knobs)), c.alone ? DASH : percent(verdict.confidence)];
   }
 
   return { told, money, volume, times, count, percent, plural, fixed, exponent, volumesSaid };
