@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from breakeven.harness import formats as f
-from breakeven.harness.breakdown import changes
+from breakeven.harness.breakdown import assumed, changes
 from breakeven.harness.cases import of_task as case_of
 from breakeven.harness.decision import SURE, Case, Threshold, Verdict, decide
 from breakeven.harness.evidence import Evidence, Name, Sentence, absent, text
@@ -185,8 +185,8 @@ def _action(case: Case, known: Evidence, verdict: Verdict, at: Knobs) -> Sentenc
     choice, incumbent = verdict.choice, case.incumbent
     assert choice is not None
     who, without = Name(known.labels[choice]), case.candidates[choice].family == "no-model"
-    year = _money(known, case.candidates[choice].ownership.year_one(case.economics, at))
-    measured = f", with {f.clean(known.metric.name)} {_quality(known, choice)}, for {year} in year 1."
+    year = _year_one(case, known, choice, at)
+    measured = f", with {f.clean(known.metric.name)} {_quality(known, choice)}, for {year}."
     if case.alone:
         return " Only one strategy has a result, so nothing was compared: ", who, measured
     if verdict.kind == "undecided":
@@ -209,13 +209,23 @@ def _action(case: Case, known: Evidence, verdict: Verdict, at: Knobs) -> Sentenc
     )
 
 
+def _year_one(case: Case, known: Evidence, choice: int, at: Knobs) -> str:
+    """`$1,745 in year 1 (of which $1,744 people's hours, assumed)`: the latter where they are most of it."""
+    own = case.candidates[choice].ownership
+    money, hours = own.year_one(case.economics, at), assumed(own, case.economics, at, 12)
+    part = f" (of which {_money(known, hours)} people's hours, assumed)" if hours > money / 2 else ""
+    return f"{_money(known, money)} in year 1{part}"
+
+
 def _extra(case: Case, known: Evidence, choice: int, incumbent: int, at: Knobs) -> str:
     """What the choice costs more in year one than what is in service today."""
     ours, today = (case.candidates[i].ownership for i in (choice, incumbent))
     if not today.known:
         return ", what today costs is not known"
     more = ours.year_one(case.economics, at) - today.year_one(case.economics, at)
-    return f" for {_money(known, abs(more))} {'more' if more >= 0 else 'less'} in year 1"
+    hours = assumed(ours, case.economics, at, 12) - assumed(today, case.economics, at, 12)
+    part = " (mostly people's hours, assumed)" if hours * more > more**2 / 2 else ""
+    return f" for {_money(known, abs(more))} {'more' if more >= 0 else 'less'} in year 1{part}"
 
 
 def _basis(case: Case, known: Evidence, verdict: Verdict, at: Knobs) -> Sentence:

@@ -85,7 +85,7 @@ Object.assign(breakeven, (() => {
 
   function action(c, verdict, knobs) {
     const { choice } = verdict, who = name(c, choice), without = c.candidates[choice].family === "no-model";
-    const said = `, with ${c.metric} ${measured(c, choice)}, for ${money(c, yearOne(c, choice, knobs))} in year 1.`;
+    const said = `, with ${c.metric} ${measured(c, choice)}, for ${yearSaid(c, choice, knobs)}.`;
     if (c.alone) return [" Only one strategy has a result, so nothing was compared: ", who, said];
     if (verdict.kind === "undecided") {
       const needs = without ? ", which needs no language model" : "";
@@ -99,10 +99,18 @@ Object.assign(breakeven, (() => {
       `: ${gap}${extra(c, choice, knobs)}.`];
   }
 
+  function yearSaid(c, i, knobs) {
+    const all = yearOne(c, i, knobs), hours = breakeven.assumed(c.candidates[i], c.economics, knobs, 12);
+    const part = hours > all / 2 ? ` (of which ${money(c, hours)} people's hours, assumed)` : "";
+    return `${money(c, all)} in year 1${part}`;
+  }
+
   function extra(c, choice, knobs) {
     if (!c.candidates[c.incumbent].known) return ", what today costs is not known";
     const more = yearOne(c, choice, knobs) - yearOne(c, c.incumbent, knobs);
-    return ` for ${money(c, Math.abs(more))} ${more >= 0 ? "more" : "less"} in year 1`;
+    const [ours, today] = [choice, c.incumbent].map((i) => breakeven.assumed(c.candidates[i], c.economics, knobs, 12));
+    const part = (ours - today) * more > more ** 2 / 2 ? " (mostly people's hours, assumed)" : "";
+    return ` for ${money(c, Math.abs(more))} ${more >= 0 ? "more" : "less"} in year 1${part}`;
   }
 
   function basis(c, verdict, knobs) {
