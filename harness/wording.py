@@ -108,10 +108,11 @@ def told(case: Case, known: Evidence, knobs: Knobs | None = None) -> Told:
         return Told(question, word, said, (), known.hurts, (), (), known.left_out, none, verdict)
     found = flips(case, verdict, at)
     word = answer(case, verdict)
+    ending, (start, *rest) = _ending(case, known, verdict, found, at), _action(case, known, verdict, at)
     return Told(
         question,
         word,
-        (_ending(case, known, verdict, found, at), *_action(case, known, verdict, at)),
+        (ending, start, *rest) if word else (start.lstrip(), *rest),
         _basis(case, known, verdict, at),
         tuple(_why(case, known, verdict, at)),
         () if case.alone else tuple(_flips(known, found, verdict.choice)),

@@ -159,7 +159,8 @@ def test_several_reasons_that_leave_nothing_are_counted(tmp_path: Path) -> None:
 def test_without_tuning_in_the_suite_the_question_is_another(tmp_path: Path) -> None:
     found = told(tmp_path, {"zero-shot": 0.1, "few-shot-similar": 0.9})
     assert found.question == "What should answer support_intents?"
-    assert lead(found).startswith(" Take few-shot-similar")
+    assert lead(found).startswith("Take few-shot-similar")
+    assert "  " not in all_of(found)
 
 
 def test_a_run_without_any_result_says_so(tmp_path: Path) -> None:

@@ -63,7 +63,8 @@
     let waiting = 0, frame = 0;
 
     function words(told) {
-      at("headline").replaceChildren(make("b", `answer ${told.answer.toLowerCase().replace(" ", "-")}`, told.answer), ...sentence(told.headline));
+      const word = told.answer ? [make("b", `answer ${told.answer.toLowerCase().replace(" ", "-")}`, told.answer)] : [];
+      at("headline").replaceChildren(...word, ...sentence(told.headline));
       at("basis").replaceChildren(...sentence(told.basis));
       for (const role of ["why", "flips", "testing"])
         at(role).replaceChildren(...told[role].map((s) => make("li", "", ...sentence(s))));

@@ -66,9 +66,9 @@ Object.assign(breakeven, (() => {
 
   function told(c, knobs) {
     const verdict = breakeven.decide(c, knobs), found = breakeven.flips(c, verdict, knobs);
-    const [answer, ending] = answerOf(c, verdict, found, knobs);
+    const [answer, ending] = answerOf(c, verdict, found, knobs), [start, ...rest] = action(c, verdict, knobs);
     return {
-      answer, headline: [ending, ...action(c, verdict, knobs)], basis: basis(c, verdict, knobs), why: why(c, verdict, knobs),
+      answer, headline: answer ? [ending, start, ...rest] : [start.trimStart(), ...rest], basis: basis(c, verdict, knobs), why: why(c, verdict, knobs),
       flips: c.alone ? [] : [...overturns(c, found), ...found.breakEvens.map((x) => breakEven(c, x, verdict.choice))],
       testing: c.alone ? [] : testing(c, verdict, knobs), overview: overview(c, verdict, answer, knobs), verdict, flipped: found,
     };
