@@ -214,8 +214,9 @@ def _year_one(case: Case, known: Evidence, choice: int, at: Knobs) -> str:
     """`$1,745 in year 1 (of which $1,744 people's hours, assumed)`: the latter where they are most of it."""
     own = case.candidates[choice].ownership
     money, hours = own.year_one(case.economics, at), assumed(own, case.economics, at, 12)
-    part = f" (of which {_money(known, hours)} people's hours, assumed)" if hours > money / 2 else ""
-    return f"{_money(known, money)} in year 1{part}"
+    said, theirs = _money(known, money), _money(known, hours)
+    part = "nearly all of it" if said == theirs else f"of which {theirs}"
+    return f"{said} in year 1" + (f" ({part} people's hours, assumed)" if hours > money / 2 else "")
 
 
 def _extra(case: Case, known: Evidence, choice: int, incumbent: int, at: Knobs) -> str:
@@ -408,7 +409,7 @@ def _overview(case: Case, known: Evidence, verdict: Verdict, answer: str, at: Kn
         answer,
         known.labels[choice],
         _quality(known, choice),
-        "" if other is None else known.gaps[choice][other],
+        "" if other is None else known.leads[choice][other],
         "" if other is None else known.labels[other],
         _money(known, case.candidates[choice].ownership.year_one(case.economics, at)),
         f.DASH if case.alone else f.percent(verdict.confidence),

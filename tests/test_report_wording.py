@@ -112,7 +112,9 @@ def test_one_strategy_alone_is_compared_with_nothing_and_decides_nothing(
 
 def test_people_that_are_most_of_year_one_are_said_with_it(tmp_path: Path) -> None:
     found = lead(told(tmp_path / "a", CLASSIFIER))
-    assert re.search(r"for \$[\d,]+ in year 1 \(of which \$[\d,]+ people's hours, assumed\)\.$", found)
+    assert re.search(
+        r"for \$[\d,]+ in year 1 \((nearly all of it|of which \$[\d,]+) people's hours, assumed\)\.$", found
+    )
     machines = lead(told(tmp_path / "b", TUNED_WINS, "requests_per_month=1e8", "value_per_correct=0.1"))
     assert "people's hours" not in machines
     paid = lead(told(tmp_path / "c", CLASSIFIER, "people.hourly_rate=0"))
@@ -352,9 +354,20 @@ def test_what_failed_is_named_with_its_reason(tmp_path: Path) -> None:
     assert [text(s)[:24] for s in found.left_out] == ["lora failed, not ranked:"]
 
 
+def test_a_reference_that_was_left_out_of_the_run_is_said_to_be_missing(tmp_path: Path) -> None:
+    missing = "Nothing is compared with zero-shot: the reference has no result in this run."
+    assert missing in all_of(told(tmp_path / "a", {"few-shot-similar": 0.4, "lora": 0.6}))
+    assert missing not in all_of(told(tmp_path / "b", TUNED_WINS))
+
+
 def test_a_strategy_that_does_not_apply_is_no_failure(tmp_path: Path) -> None:
     write_run(tmp_path, tasks=["handbook_qa"], strategies=("majority", "zero-shot", "rag"), failing=False)
     assert wording.of_task(load(tmp_path), "handbook_qa").left_out == ()
+
+
+def test_the_overview_says_by_how_much_the_runner_up_is_beaten_with_an_interval(tmp_path: Path) -> None:
+    found = told(tmp_path, TUNED_WINS)
+    assert re.fullmatch(r"[+−]0\.\d{3} \([+−]0\.\d{3} to [+−]0\.\d{3}\)", found.overview[3])
 
 
 def test_the_runner_up_is_who_would_most_often_be_chosen(tmp_path: Path) -> None:

@@ -101,8 +101,8 @@ Object.assign(breakeven, (() => {
 
   function yearSaid(c, i, knobs) {
     const all = yearOne(c, i, knobs), hours = breakeven.assumed(c.candidates[i], c.economics, knobs, 12);
-    const part = hours > all / 2 ? ` (of which ${money(c, hours)} people's hours, assumed)` : "";
-    return `${money(c, all)} in year 1${part}`;
+    const [text, theirs] = [money(c, all), money(c, hours)], part = text === theirs ? "nearly all of it" : `of which ${theirs}`;
+    return `${text} in year 1${hours > all / 2 ? ` (${part} people's hours, assumed)` : ""}`;
   }
 
   function extra(c, choice, knobs) {
@@ -226,7 +226,7 @@ Object.assign(breakeven, (() => {
 
   function overview(c, verdict, answer, knobs) {
     const { choice } = verdict, other = breakeven.runnerUp(c, verdict);
-    return [answer, c.candidates[choice].label, measured(c, choice), other === null ? "" : c.gaps[choice][other],
+    return [answer, c.candidates[choice].label, measured(c, choice), other === null ? "" : c.leads[choice][other],
       other === null ? "" : c.candidates[other].label, money(c, yearOne(c, choice, knobs)), c.alone ? DASH : percent(verdict.confidence)];
   }
 
