@@ -17,7 +17,7 @@ from breakeven.harness import formats as f
 from breakeven.harness.breakdown import lines
 from breakeven.harness.decision import Case
 from breakeven.harness.families import is_tuned, reads_documents
-from breakeven.harness.pairs import compare, lever_pairs
+from breakeven.harness.pairs import compare, lever_pairs, shown
 from breakeven.harness.pricing import HERE, Pricing
 from breakeven.harness.results import MetricInfo, Results, Row, TaskResult
 
@@ -161,10 +161,14 @@ def _pair(
 
 
 def _hurts(results: Results, name: str) -> Iterator[Sentence]:
-    """Says so when a strategy is clearly worse than the same one without fine-tuning or retrieval."""
-    metric = results.tasks[name].primary
+    """Says so when a strategy is worse than the same one without fine-tuning or retrieval.
+
+    By the interval; "seems to" where the test, adjusted for the number of pairs, does not show it.
+    """
+    task, metric = results.tasks[name], results.tasks[name].primary
+    pairs = lever_pairs(results, name)
     words = {"weights": "Fine-tuning", "context": "Retrieval"}
-    for pair in lever_pairs(results, name):
+    for pair, firm in zip(pairs, shown(task, pairs), strict=True):
         if pair.lever in words and pair.effect(metric) == "worse":
             d = pair.difference
             what = words[pair.lever]
@@ -172,7 +176,7 @@ def _hurts(results: Results, name: str) -> Iterator[Sentence]:
                 what = "Training on the documents"
             said = _pair(d.value, d.interval.low, d.interval.high, d.won, d.lost, metric)
             yield (
-                f"{what} hurts: ",
+                f"{what} {'hurts' if firm else 'seems to hurt'}: ",
                 Name(f.clean(pair.with_it.label)),
                 " minus ",
                 Name(f.clean(pair.without.label)),

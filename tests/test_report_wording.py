@@ -20,6 +20,7 @@ from breakeven.harness.flips import break_even, flips, runner_up, times_the_exam
 from breakeven.harness.pairs import lever_pairs
 from breakeven.harness.results import Results, load
 from breakeven.harness.wording import Told
+from breakeven.reports._view import view
 
 TASK = "support_intents"
 DEDICATED = ("serving=dedicated", "peak_per_second=20", "retrain_every_months=4")
@@ -427,6 +428,31 @@ def test_a_pair_counts_the_examples_won_and_lost(tmp_path: Path, lever: str) -> 
     scores = [row.cells[0].scores("token_f1") for row in (pair.with_it, pair.without)]
     assert pair.difference.won == sum(a > b for a, b in zip(*scores, strict=True))
     assert pair.difference.lost == sum(a < b for a, b in zip(*scores, strict=True))
+
+
+def right_on(folder: Path, **counts: int) -> Results:
+    """A run on 40 examples of which each strategy is right on the first so many."""
+    run(folder, dict.fromkeys((name.replace("_", "-") for name in counts), 0.5), examples=40)
+    for cell in (folder / "cells").iterdir():
+        count = next(n for name, n in counts.items() if f"--{name.replace('_', '-')}" in cell.name)
+        rows = [json.loads(x) for x in (cell / "predictions.jsonl").read_text(encoding="utf-8").splitlines()]
+        for i, row in enumerate(rows):
+            row["score"]["accuracy"] = float(i < count)
+        lines = [json.dumps(row) for row in rows]
+        (cell / "predictions.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        change(cell / "scores.json", accuracy=count / 40)
+    return load(folder)
+
+
+def test_what_the_interval_shows_and_the_test_does_not_is_said_without_a_firm_word(tmp_path: Path) -> None:
+    few = right_on(tmp_path / "a", zero_shot=0, lora=5)  # five won, none lost: exact p 0.06
+    assert [pair.effect(few.tasks[TASK].primary) for pair in lever_pairs(few, TASK)] == ["better"]
+    assert [x.effect for x in view(few, TASK).levers] == ["seems to help"]
+    turned = right_on(tmp_path / "b", zero_shot=5, lora=0)
+    assert "Fine-tuning seems to hurt: lora minus zero-shot" in all_of(wording.of_task(turned, TASK))
+    clear = right_on(tmp_path / "c", zero_shot=0, lora=20)
+    assert [x.effect for x in view(clear, TASK).levers] == ["helps"]
+    assert "Intervals are each for itself, not adjusted" in view(clear, TASK).tests
 
 
 def test_a_pair_said_the_other_way_round_has_its_signs_and_counts_swapped(tmp_path: Path) -> None:
