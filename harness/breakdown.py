@@ -64,6 +64,12 @@ def amounts(
     )
 
 
+def assumed(own: Ownership, economics: Economics, knobs: Knobs, months: int) -> float:
+    """What people's hours cost over so many months where nobody gave the hours or their rate."""
+    found = zip(lines(own), amounts(own, economics, knobs, months), strict=True)
+    return sum(amount or 0.0 for line, amount in found if line.known == "assumed")
+
+
 def topic(line: Line) -> str:
     """What a line is about, the same for strategies that differ in how much: `labelling`, `setting up`."""
     return re.sub(r"^(labelling|setting up) .*", r"\1", line.what)

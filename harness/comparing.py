@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from breakeven.harness import _differences, _verdicts, stats
+from breakeven.harness import _differences, _verdicts, alike, stats
 from breakeven.harness._variance import Floats
 from breakeven.harness._verdicts import VerdictChange
 from breakeven.harness.results import DONE, CellResult, MetricInfo, Results, Row, TaskResult
@@ -299,7 +299,11 @@ def _whole(
     if not (same_order and same_groups and primary and all(c.draws for c in (*left, *right))):
         return _noted(row, "the runs have no common resamples, so there is no interval")
     drawn = [np.array([c.draws for c in cells], dtype=np.float64).mean(axis=0) for cells in (left, right)]
-    return replace(row, interval=stats.draws_interval(drawn[1] - drawn[0]))
+    interval = stats.draws_interval(drawn[1] - drawn[0])
+    if alike.alike(drawn[1] - drawn[0]):
+        n = alike.drawn(len(new.test), new.groups)
+        interval = alike.difference(after - before, n, metric.range) or interval
+    return replace(row, interval=interval)
 
 
 def _outputs(

@@ -9,7 +9,7 @@ The rule:
 2. With a value per correct answer: the highest expected net benefit (value x correct answers - cost, over the
    horizon). Without: the cheapest of those that are, in at least 95 % of draws, no worse than the reference
    by more than the margin. The reference is the incumbent; without one, the best strategy of each draw.
-3. Decided when the choice is best or within the margin in at least 95 % of draws.
+3. Decided when the choice is best or within the margin in at least 95 % of draws; never one alone.
 """
 
 from __future__ import annotations
@@ -124,6 +124,11 @@ class Case:
         return made
 
     @property
+    def alone(self) -> bool:
+        """Whether there is one candidate only, so that nothing was compared."""
+        return len(self.candidates) == 1
+
+    @property
     def mode(self) -> Mode:
         return mode(self.knobs)
 
@@ -231,7 +236,7 @@ def decide(case: Case, knobs: Knobs | None = None) -> Verdict:
     drawn = case.gains[picked, np.arange(len(picked))]
     optimism = float((drawn - case.gain_means[picked]).mean())
     kind: Kind = "undecided"
-    if confidence >= SURE:
+    if confidence >= SURE and not case.alone:
         kind = "stay" if choice == case.incumbent else "choose"
     others = [i for i in standing if i != choice]
     rival = max(others, key=lambda i: counts[i]) if others else None

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from breakeven.harness import alike
 from breakeven.harness._distributions import beta_quantile, normal_cdf, t_quantile
 from breakeven.harness._variance import (
     Clusters,
@@ -88,7 +89,8 @@ def of_task(
     score, mean = found.score, found.score_mean
     if not metric.additive:
         mean = np.array([np.mean([c.aggregates[metric.name] for c in cells]) for cells in done])
-        score = np.array([rounded(_stored(c, float(m), draws)) for c, m in zip(done, mean, strict=True)])
+        made = (_whole(task, c, float(mean[i]), i, draws, seed) for i, c in enumerate(done))
+        score = np.array([rounded(x) for x in made])
     tokens = [rounded(_tokens(cells, pricing, items)) for cells in done]
     seconds = [rounded(x) for x in _seconds([_timed(cells) for cells in done], draws, seed)]
     return replace(found, score=score, score_mean=mean, tokens=np.array(tokens), seconds=np.array(seconds))
@@ -119,7 +121,7 @@ def of_scores(
     right = list(scores) if worth is None else list(worth)
     score, worths = [], []
     for i, (y, good) in enumerate(zip(scores, right, strict=True)):
-        noise = np.random.default_rng([seed, i + 1]).standard_normal(len(items))
+        noise = _noise(seed, i, len(items))
         varies = seeded is None or seeded[i]
         cut = folds[i] if folds is not None else None
         score.append(rounded(spread(y, items, noise, bounds, varies, cut)))
@@ -134,6 +136,11 @@ def of_scores(
         np.array([float(np.mean(y)) for y in scores]),
         np.array([float(np.mean(good)) for good in right]),
     )
+
+
+def _noise(seed: int, position: int, draws: int) -> Floats:
+    """(draws,) standard normal: a strategy's own."""
+    return np.random.default_rng([seed, position + 1]).standard_normal(draws)
 
 
 def correct(task: TaskResult, scores: Floats) -> Floats:
@@ -294,13 +301,21 @@ def _jeffreys(mean: float, n: float, bounds: tuple[float, float] | None, noise: 
     return made
 
 
-def _stored(cells: Sequence[CellResult], mean: float, draws: int) -> Floats:
-    """Draws of a metric that is no mean over examples: made when the cell was scored, mean over seeds."""
-    if not all(c.draws for c in cells):
-        return np.full(draws, mean)
-    found = np.array([c.draws for c in cells], dtype=np.float64).mean(axis=0)
-    made: Floats = np.resize(found, draws)
-    return made
+def _whole(
+    task: TaskResult, cells: Sequence[CellResult], mean: float, position: int, draws: int, seed: int
+) -> Floats:
+    """Draws of a metric that is no mean over examples: made when the cell was scored, mean over seeds.
+
+    Draws that are all alike, or missing, say nothing of the spread: they are drawn as equal scores are.
+    """
+    found = np.full(draws, mean)
+    if all(c.draws for c in cells):
+        found = np.resize(np.array([c.draws for c in cells], dtype=np.float64).mean(axis=0), draws)
+    if not alike.alike(found):
+        return found
+    folds = folds_of(cells)
+    n = alike.drawn(len(task.test), task.groups, folds.factor if folds is not None else 1.0)
+    return _jeffreys(mean, n, task.primary.range, _noise(seed, position, draws))
 
 
 def _tokens(cells: Sequence[CellResult], pricing: Pricing, items: Items) -> Floats:

@@ -17,7 +17,7 @@ from breakeven.harness import formats as f
 from breakeven.harness.breakdown import lines
 from breakeven.harness.decision import Case
 from breakeven.harness.families import is_tuned, reads_documents
-from breakeven.harness.pairs import compare, lever_pairs
+from breakeven.harness.pairs import compare, lever_pairs, shown
 from breakeven.harness.pricing import HERE, Pricing
 from breakeven.harness.results import MetricInfo, Results, Row, TaskResult
 
@@ -38,10 +38,10 @@ def text(sentence: Sequence[str]) -> str:
 class Evidence:
     """Texts about a task and its candidates; sequences are in the order of the case's candidates.
 
-    `pairs[i][j]` says how much more quality i has than j, with interval and examples won and lost, and
-    `gaps[i][j]` the difference alone. `machines` and `hosted`: whether any cost scales with the price of
-    machines, or of tokens; `hour` is the only machine and the price of its hour, None where there are more.
-    `again` is what labelling as many test examples once more would cost.
+    `pairs[i][j]` says how much more quality i has than j, with interval and examples won and lost,
+    `gaps[i][j]` the difference alone, `leads[i][j]` it and its interval. `machines` and `hosted`: whether any
+    cost scales with the price of machines, or of tokens; `hour` is the only machine and the price of its
+    hour, None where there are more. `again` is what labelling as many test examples once more would cost.
     """
 
     task: str
@@ -56,6 +56,7 @@ class Evidence:
     worst: tuple[str, ...]
     pairs: tuple[tuple[str, ...], ...]
     gaps: tuple[tuple[str, ...], ...]
+    leads: tuple[tuple[str, ...], ...]
     tuning: bool
     floor: str
     margin: str
@@ -101,6 +102,7 @@ def of_task(results: Results, name: str, case: Case) -> Evidence:
         worst=tuple(f"{f.clean(x.label)} {f.percent(x.right)} (n={x.examples})" if x else "" for x in worst),
         pairs=pairs[0],
         gaps=pairs[1],
+        leads=pairs[2],
         tuning=any(is_tuned(c.family) for c in case.candidates),
         floor="" if economics.quality_floor is None else f.quality(economics.quality_floor, metric),
         margin=f.quality(economics.margin, metric),
@@ -123,10 +125,12 @@ def _range(row: Row | None, metric: MetricInfo) -> str:
 
 def _pairs(
     case: Case, rows: Sequence[Row | None], task: TaskResult
-) -> tuple[tuple[tuple[str, ...], ...], tuple[tuple[str, ...], ...]]:
+) -> tuple[tuple[tuple[str, ...], ...], ...]:
+    """`pairs`, `gaps` and `leads` of the evidence."""
     n, metric = len(rows), task.primary
     said = [[""] * n for _ in range(n)]
     gaps = [[""] * n for _ in range(n)]
+    leads = [[""] * n for _ in range(n)]
     for i in range(n):
         for j in range(i):
             a, b = rows[i], rows[j]
@@ -142,7 +146,9 @@ def _pairs(
                 low, high = (float(x) for x in np.quantile(drawn, [0.025, 0.975]))
             gaps[i][j], said[i][j] = f.signed(value, metric), _pair(value, low, high, won, lost, metric)
             gaps[j][i], said[j][i] = f.signed(-value, metric), _pair(-value, -high, -low, lost, won, metric)
-    return tuple(map(tuple, said)), tuple(map(tuple, gaps))
+            leads[i][j] = f"{gaps[i][j]} ({f.signed_interval(low, high, metric)})"
+            leads[j][i] = f"{gaps[j][i]} ({f.signed_interval(-high, -low, metric)})"
+    return tuple(tuple(map(tuple, found)) for found in (said, gaps, leads))
 
 
 def _pair(
@@ -155,10 +161,14 @@ def _pair(
 
 
 def _hurts(results: Results, name: str) -> Iterator[Sentence]:
-    """Says so when a strategy is clearly worse than the same one without fine-tuning or retrieval."""
-    metric = results.tasks[name].primary
+    """Says so when a strategy is worse than the same one without fine-tuning or retrieval.
+
+    By the interval; "seems to" where the test, adjusted for the number of pairs, does not show it.
+    """
+    task, metric = results.tasks[name], results.tasks[name].primary
+    pairs = lever_pairs(results, name)
     words = {"weights": "Fine-tuning", "context": "Retrieval"}
-    for pair in lever_pairs(results, name):
+    for pair, firm in zip(pairs, shown(task, pairs), strict=True):
         if pair.lever in words and pair.effect(metric) == "worse":
             d = pair.difference
             what = words[pair.lever]
@@ -166,7 +176,7 @@ def _hurts(results: Results, name: str) -> Iterator[Sentence]:
                 what = "Training on the documents"
             said = _pair(d.value, d.interval.low, d.interval.high, d.won, d.lost, metric)
             yield (
-                f"{what} hurts: ",
+                f"{what} {'hurts' if firm else 'seems to hurt'}: ",
                 Name(f.clean(pair.with_it.label)),
                 " minus ",
                 Name(f.clean(pair.without.label)),
@@ -202,6 +212,9 @@ def absent(results: Results, name: str) -> Iterator[Sentence]:
             reason = f.clean(row.reason) or "no reason given"
             state = "failed" if row.state == "failed" else "has no result"
             yield Name(f.clean(row.label)), f" {state}, not ranked: {_shortened(reason)}."
+    reference, shown = f.clean(results.reference(name)), [r for r in rows if r.quality is not None]
+    if reference and shown and not any(r.is_reference for r in shown):
+        yield "Nothing is compared with ", Name(reference), ": the reference has no result in this run."
     ranked = cases.contenders(rows)
     smaller = {r.train_size for r in rows if r.quality is not None and not any(r is x for x in ranked)}
     if smaller:

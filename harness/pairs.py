@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from breakeven.harness.families import LEVERS, Lever, is_ceiling, pulls, settings
 from breakeven.harness.results import DONE, CellResult, MetricInfo, Results, Row, TaskResult
-from breakeven.harness.stats import Difference, paired_difference
+from breakeven.harness.stats import Difference, holm, paired_difference
 from breakeven.harness.summary import folds_of_both
 
 LEVER_WORDS: dict[Lever, str] = {
@@ -21,6 +21,8 @@ LEVER_WORDS: dict[Lever, str] = {
     "weights": "Fine-tuning",
 }
 Direction = Literal["better", "worse", "undecided"]
+#: The adjusted p up to which a test shows a difference.
+SURE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +65,21 @@ def without(row: Row, lever: Lever) -> tuple[Any, ...]:
     return row.model, rest
 
 
-def compare(task: TaskResult, a: Row, b: Row) -> Difference | None:
-    """`a` minus `b` by example, without a test, or None where the primary metric is no mean over examples."""
+def shown(task: TaskResult, pairs: Sequence[LeverPair]) -> list[bool]:
+    """For each pair whether a test, adjusted for their number (Holm), shows the difference too.
+
+    An interval leaves out zero a little sooner than an exact test of few examples does, and each of many
+    stands by itself: alone it carries no firm word.
+    """
+    if all(pair.effect(task.primary) == "undecided" for pair in pairs):
+        return [False] * len(pairs)
+    tested = [compare(task, pair.with_it, pair.without, tested=True) for pair in pairs]
+    ps = [1.0 if d is None or d.p is None else d.p for d in tested]
+    return [p <= SURE for p in holm(ps)]
+
+
+def compare(task: TaskResult, a: Row, b: Row, *, tested: bool = False) -> Difference | None:
+    """`a` minus `b` by example, or None where the primary metric is no mean over examples."""
     metric = task.primary
     left, right = (_scores(row, metric.name) for row in (a, b))
     if not metric.additive or not left or not right or len(left[0]) != len(right[0]):
@@ -77,7 +92,7 @@ def compare(task: TaskResult, a: Row, b: Row) -> Difference | None:
             bounds=metric.range,
             varies_with_seed=(_by_seed(a), _by_seed(b)),
             folds=folds_of_both(_done(a), _done(b)),
-            tested=False,
+            tested=tested,
         )
     except ValueError:  # open range and no variance: nothing can be said
         return None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from breakeven.harness import costs, power, stats, trials
+from breakeven.harness import alike, costs, power, stats, trials
 from breakeven.harness.crossfit import Folds, variance_inflation
 from breakeven.harness.pricing import HERE, Pricing, mean_cost
 from breakeven.harness.results import DONE, CellResult, Cost, Results, Row, TaskResult
@@ -126,9 +126,13 @@ def _quality(task: TaskResult, done: Sequence[CellResult]) -> tuple[float, stats
         draws, seeds = _draws(done), _seeds(done, metric.name)
         if draws is None:
             return value, None
-        return value, stats.draws_interval(
-            draws, seeds=seeds, varies_with_seed=bool(seeds), inflation=_inflation(done, task)
-        )
+        wider = _inflation(done, task)
+        found = stats.draws_interval(draws, seeds=seeds, varies_with_seed=bool(seeds), inflation=wider)
+        if alike.alike(draws):
+            n, own = alike.drawn(len(task.test), task.groups, wider), seeds[0] if seeds else ()
+            notes = _without_seeds(seeds)
+            found = alike.interval(value, n, metric.range, seeds=own, notes=notes) or found
+        return value, found
     try:
         seeded = any(c.seed is not None for c in done)
         y = scores(done, metric.name)
@@ -144,7 +148,8 @@ def _compared(row: Row, reference: Row, task: TaskResult) -> Row:
     if row.quality is None or reference.quality is None or row is reference:
         return row
     metric = task.primary
-    row = replace(row, difference=row.quality - reference.quality)
+    apart = row.quality - reference.quality
+    row = replace(row, difference=apart)
     ours, theirs = ([c for c in r.cells if c.state == DONE] for r in (row, reference))
     if not metric.additive:
         a, b = _draws(ours), _draws(theirs)
@@ -154,6 +159,11 @@ def _compared(row: Row, reference: Row, task: TaskResult) -> Row:
         wider = max(_inflation(ours, task), _inflation(theirs, task))
         interval = stats.draws_interval(a - b, seeds=seeds, varies_with_seed=bool(seeds), inflation=wider)
         p, test = stats.draws_p(a - b, seeds=seeds)
+        if alike.alike(a - b) and not any(np.ptp(side) > 0 for side in seeds):
+            n = alike.drawn(len(task.test), task.groups, wider)
+            bound = alike.difference(apart, n, metric.range, notes=_without_seeds(seeds))
+            if bound is not None:
+                interval, (p, test) = bound, alike.p_value(apart, n)
         return replace(row, difference_interval=interval, p=p, test=test)
     both = scores(ours, metric.name), scores(theirs, metric.name)
     try:
@@ -196,6 +206,10 @@ def _draws(cells: Sequence[CellResult]) -> npt.NDArray[np.float64] | None:
 def _seeds(cells: Sequence[CellResult], metric: str) -> list[list[float]]:
     """The aggregate of each seed, as the one side of a comparison; no side without chance."""
     return [[c.aggregates[metric] for c in cells]] if any(c.seed is not None for c in cells) else []
+
+
+def _without_seeds(sides: Sequence[Sequence[float]]) -> str:
+    return stats.WITHOUT_SEEDS if any(len(side) == 1 for side in sides) else ""
 
 
 def _cost(found: costs.Cost) -> Cost:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from breakeven.harness import formats as f
-from breakeven.harness.breakdown import changes
+from breakeven.harness.breakdown import assumed, changes
 from breakeven.harness.cases import of_task as case_of
 from breakeven.harness.decision import SURE, Case, Threshold, Verdict, decide
 from breakeven.harness.evidence import Evidence, Name, Sentence, absent, text
@@ -108,14 +108,15 @@ def told(case: Case, known: Evidence, knobs: Knobs | None = None) -> Told:
         return Told(question, word, said, (), known.hurts, (), (), known.left_out, none, verdict)
     found = flips(case, verdict, at)
     word = answer(case, verdict)
+    ending, (start, *rest) = _ending(case, known, verdict, found, at), _action(case, known, verdict, at)
     return Told(
         question,
         word,
-        (_ending(case, known, verdict, found, at), *_action(case, known, verdict, at)),
+        (ending, start, *rest) if word else (start.lstrip(), *rest),
         _basis(case, known, verdict, at),
         tuple(_why(case, known, verdict, at)),
-        tuple(_flips(known, found, verdict.choice)),
-        tuple(_testing(case, known, verdict, at)),
+        () if case.alone else tuple(_flips(known, found, verdict.choice)),
+        () if case.alone else tuple(_testing(case, known, verdict, at)),
         known.left_out,
         _overview(case, known, verdict, word, at),
         verdict,
@@ -173,7 +174,7 @@ def _ending(case: Case, known: Evidence, verdict: Verdict, found: Flips, at: Kno
     if not known.tuning:
         return "." if verdict.kind == "undecided" else ""
     if verdict.kind == "undecided":
-        return f", leaning to {'yes' if tuned else 'no'}."
+        return "." if case.alone else f", leaning to {'yes' if tuned else 'no'}."
     turns = any(is_tuned(case.candidates[x.to].family) != tuned for x in found.volumes)
     if tuned:
         return f", at {_volume(case, at)}." if turns else "."
@@ -185,8 +186,10 @@ def _action(case: Case, known: Evidence, verdict: Verdict, at: Knobs) -> Sentenc
     choice, incumbent = verdict.choice, case.incumbent
     assert choice is not None
     who, without = Name(known.labels[choice]), case.candidates[choice].family == "no-model"
-    year = _money(known, case.candidates[choice].ownership.year_one(case.economics, at))
-    measured = f", with {f.clean(known.metric.name)} {_quality(known, choice)}, for {year} in year 1."
+    year = _year_one(case, known, choice, at)
+    measured = f", with {f.clean(known.metric.name)} {_quality(known, choice)}, for {year}."
+    if case.alone:
+        return " Only one strategy has a result, so nothing was compared: ", who, measured
     if verdict.kind == "undecided":
         today = "today's " if choice == incumbent else ""
         needs = ", which needs no language model" if without else ""
@@ -207,19 +210,32 @@ def _action(case: Case, known: Evidence, verdict: Verdict, at: Knobs) -> Sentenc
     )
 
 
+def _year_one(case: Case, known: Evidence, choice: int, at: Knobs) -> str:
+    """`$1,745 in year 1 (of which $1,744 people's hours, assumed)`: the latter where they are most of it."""
+    own = case.candidates[choice].ownership
+    money, hours = own.year_one(case.economics, at), assumed(own, case.economics, at, 12)
+    said, theirs = _money(known, money), _money(known, hours)
+    part = "nearly all of it" if said == theirs else f"of which {theirs}"
+    return f"{said} in year 1" + (f" ({part} people's hours, assumed)" if hours > money / 2 else "")
+
+
 def _extra(case: Case, known: Evidence, choice: int, incumbent: int, at: Knobs) -> str:
     """What the choice costs more in year one than what is in service today."""
     ours, today = (case.candidates[i].ownership for i in (choice, incumbent))
     if not today.known:
         return ", what today costs is not known"
     more = ours.year_one(case.economics, at) - today.year_one(case.economics, at)
-    return f" for {_money(known, abs(more))} {'more' if more >= 0 else 'less'} in year 1"
+    hours = assumed(ours, case.economics, at, 12) - assumed(today, case.economics, at, 12)
+    part = " (mostly people's hours, assumed)" if hours * more > more**2 / 2 else ""
+    return f" for {_money(known, abs(more))} {'more' if more >= 0 else 'less'} in year 1{part}"
 
 
 def _basis(case: Case, known: Evidence, verdict: Verdict, at: Knobs) -> Sentence:
     """The condition and the confidence."""
     choice, share = verdict.choice, f.percent(verdict.confidence)
     assert choice is not None
+    if case.alone:
+        return ("There is nothing to decide until a second strategy has a result.",)
     metric = f.clean(known.metric.name)
     when = f"at {_volume(case, at)} over {_months(at)}"
     short = "" if verdict.decided else f"; {f.percent(SURE)} would decide"
@@ -393,10 +409,10 @@ def _overview(case: Case, known: Evidence, verdict: Verdict, answer: str, at: Kn
         answer,
         known.labels[choice],
         _quality(known, choice),
-        "" if other is None else known.gaps[choice][other],
+        "" if other is None else known.leads[choice][other],
         "" if other is None else known.labels[other],
         _money(known, case.candidates[choice].ownership.year_one(case.economics, at)),
-        f.percent(verdict.confidence),
+        f.DASH if case.alone else f.percent(verdict.confidence),
     )
 
 

@@ -71,6 +71,7 @@ def packed(case: Case, known: Evidence) -> dict[str, Any]:
         "worth_mean": [float(x) for x in draws.worth_mean],
         "pairs": known.pairs,
         "gaps": known.gaps,
+        "leads": known.leads,
         "tuning": known.tuning,
         "margin": known.margin,
         "hour": known.hour,

@@ -20,8 +20,9 @@ from breakeven.reports import _plots
 from breakeven.reports import _svg as svg
 from breakeven.reports._plots import Shape
 
-WIDE = Shape(670, 400, 62, 176, 32, 50, 12.5, 6, 0, "wide")
-NARROW = Shape(352, 330, 50, 40, 32, 48, 12.5, 4, 0, "narrow")
+WIDE = Shape(670, 400, 74, 176, 32, 50, 12.5, 6, 0, "wide")
+#: The left margin holds `$1,000,000`, the widest label of an axis.
+NARROW = Shape(352, 330, 74, 40, 32, 48, 12.5, 4, 0, "narrow")
 #: Points of a line for each power of ten of the volume.
 PER_DECADE = 20
 #: Height of a name at the end of a line.

@@ -215,10 +215,16 @@ def sure(case: Case, known: Evidence, verdict: Verdict, i: int) -> tuple[str, ..
     benefit = verdict.mean[i] if verdict.mode == "value" else None
     return (
         _best(case, verdict, i),
-        f.percent(float(case.not_worse[i])) if case.standing or case.incumbent is not None else "",
+        _not_worse(case, i),
         "" if benefit is None else _money(known, benefit),
         "" if verdict.regret[i] is None else _money(known, verdict.regret[i]),
     )
+
+
+def _not_worse(case: Case, i: int) -> str:
+    if case.alone:
+        return f.DASH
+    return f.percent(float(case.not_worse[i])) if case.standing or case.incumbent is not None else ""
 
 
 def costs(case: Case, known: Evidence, i: int, at: Knobs) -> tuple[str, ...]:
@@ -247,7 +253,9 @@ def _payback(case: Case, i: int, at: Knobs) -> str:
 
 
 def _best(case: Case, verdict: Verdict, i: int) -> str:
-    return "left out" if i in case.dropped else f.percent(verdict.best[i])
+    if i in case.dropped:
+        return "left out"
+    return f.DASH if case.alone else f.percent(verdict.best[i])
 
 
 def _money(known: Evidence, value: float | None) -> str:

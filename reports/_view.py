@@ -15,7 +15,7 @@ from breakeven.harness import formats as f
 from breakeven.harness import labels, wording
 from breakeven.harness.checklist import Item, checklist
 from breakeven.harness.families import FAMILY_WORDS, Family, family
-from breakeven.harness.pairs import LEVER_WORDS, LeverPair, lever_pairs
+from breakeven.harness.pairs import LEVER_WORDS, LeverPair, lever_pairs, shown
 from breakeven.harness.results import CellResult, Cost, Results, Row, TaskResult
 from breakeven.harness.wording import Told
 from breakeven.reports import _effects, _learning, _plots, _retrieval, _search, _svg, _verdict
@@ -42,6 +42,8 @@ STANDING_SIGNS: dict[Standing, str] = {
     "none": "",
 }
 EFFECT_WORDS = {"better": "helps", "worse": "hurts", "undecided": "undecided"}
+#: Where the interval leaves out zero and the test does not support it.
+UNSURE_WORDS = {"better": "seems to help", "worse": "seems to hurt", "undecided": "undecided"}
 #: Labels in the table of the worst ones.
 WORST = 12
 
@@ -175,7 +177,7 @@ def view(results: Results, name: str) -> TaskView:
     lines = tuple(_row(r, i, rows, top, task, results.currency, notes) for i, r in enumerate(rows, 1))
     reference = reference_of(rows)
     unpriced = [r for r in rows if r.cost_per_1000.value is None]
-    trainings = (_training(r, name) for r in rows)
+    trainings, pairs = (_training(r, name) for r in rows), lever_pairs(results, name)
     unpriced_all = bool(rows) and decision is not None and not decision.quality_plots
     return TaskView(
         name=name,
@@ -201,7 +203,7 @@ def view(results: Results, name: str) -> TaskView:
         methods=f.names(list(dict.fromkeys(r.interval.method for r in rows if r.interval is not None))),
         tests=_tests(rows),
         detectable=_detectable(rows, task),
-        levers=tuple(_lever(p, task) for p in lever_pairs(results, name)),
+        levers=tuple(_lever(p, task, firm) for p, firm in zip(pairs, shown(task, pairs), strict=True)),
         learning=_learning.view(results, name),
         trainings=tuple(t for t in trainings if t is not None),
         search=_search.view(rows, task.primary),
@@ -269,7 +271,11 @@ def _tests(rows: Sequence[Row]) -> str:
         return ""
     tests = f.names(list(dict.fromkeys(r.test for r in tested)))
     many = f", adjusted for {len(tested)} comparisons (Holm)" if len(tested) > 1 else ""
-    return f"p: how often so large a difference comes by chance where there is none ({tests}{many})."
+    return (
+        f"p: how often so large a difference comes by chance where there is none ({tests}{many}). "
+        "Intervals are each for itself, not adjusted: one may leave out zero where p is not small, and its "
+        "▲ or ▼ is then not shown beyond chance."
+    )
 
 
 def _detectable(rows: Sequence[Row], task: TaskResult) -> str:
@@ -300,7 +306,7 @@ def _missing(row: Row) -> MissingView:
     )
 
 
-def _lever(pair: LeverPair, task: TaskResult) -> LeverView:
+def _lever(pair: LeverPair, task: TaskResult, firm: bool) -> LeverView:
     d = pair.difference
     return LeverView(
         LEVER_WORDS[pair.lever],
@@ -310,7 +316,7 @@ def _lever(pair: LeverPair, task: TaskResult) -> LeverView:
         f.signed_interval(d.interval.low, d.interval.high, task.primary),
         d.won,
         d.lost,
-        EFFECT_WORDS[pair.effect(task.primary)],
+        (EFFECT_WORDS if firm else UNSURE_WORDS)[pair.effect(task.primary)],
     )
 
 

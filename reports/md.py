@@ -34,7 +34,8 @@ def md(results: Results, *, examples: bool = True) -> str:
         lines += _task(view(results, name))
     lines += [
         "Scores with 95 % intervals; ▲ ▼ better or worse than the reference beyond the interval of the "
-        "paired difference, ○ undecided. ≈ estimated.",
+        "paired difference, ○ undecided. Intervals are each for itself, not adjusted for the number of "
+        "comparisons. ≈ estimated.",
         "",
         *_priced_by_probes(results),
         *_foreseen(_predicted.view(results)),

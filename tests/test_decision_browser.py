@@ -224,6 +224,19 @@ def test_the_words_are_the_same_string_by_string(page: Page, task: str) -> None:
         assert found["overview"] == list(told.overview)
 
 
+def test_one_strategy_alone_is_said_alike(browser: Any, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", tasks=TASKS[:1], strategies=("logistic-regression",), failing=False)
+    results, file = load(run), tmp_path / "report.html"
+    file.write_text(html(results), encoding="utf-8")
+    found = opened(browser, file).page.evaluate(
+        "() => breakeven.told(breakeven.decisions[0].case, breakeven.decisions[0].knobs)"
+    )
+    told = wording.of_task(results, TASKS[0])
+    assert [p for p in found["headline"] if p != ""] == parts(told.headline)
+    assert (found["basis"], found["flips"], found["testing"]) == (parts(told.basis), [], [])
+    assert (found["answer"], found["overview"]) == (told.answer, list(told.overview))
+
+
 def test_turning_nothing_changes_nothing_on_the_page(page: Page) -> None:
     look = """() => [...document.querySelectorAll("[data-case], [data-overview]")].map((root) => {
       const copy = root.cloneNode(true);

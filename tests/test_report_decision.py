@@ -118,6 +118,18 @@ def test_break_even_volumes_are_marked_where_lines_cross(made: tuple[Case, Evide
         assert case.cost(i, at) == pytest.approx(case.cost(choice, at), rel=1e-9)
 
 
+def test_labels_of_the_cost_axis_lie_within_the_picture(made: tuple[Case, Evidence]) -> None:
+    case, known = made
+    at = replace(case.knobs, requests=2e7)  # costs up to ten million
+    lines = _figures.volume_lines(case, known.labels, 0, [], at)
+    for drawing in _figures.cost_against_volume(lines, case, "USD", at):
+        labels = [e for e in ElementTree.fromstring(drawing).iter("text") if e.get("text-anchor") == "end"]
+        assert any("0,000" in (e.text or "") for e in labels)
+        for e in labels:
+            if len(e.text or "") <= len("$1,000,000"):
+                assert float(e.get("x") or 0) >= 0.58 * 11.5 * len(e.text or "")
+
+
 def test_names_at_the_ends_of_lines_do_not_overlap(made: tuple[Case, Evidence]) -> None:
     case, known = made
     lines = _figures.volume_lines(case, known.labels, 0, [], case.knobs)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from run_fixture import write_run
 
-from breakeven.harness import stats
+from breakeven.harness import alike, cases, stats
+from breakeven.harness.decision import decide
 from breakeven.harness.results import Row, load
 
 TASK = "support_intents"
@@ -121,3 +122,53 @@ def test_one_seed_of_a_metric_that_is_no_mean_says_what_it_leaves_out(tmp_path: 
     assert drawn.interval is not None
     assert fixed.interval is not None
     assert (drawn.interval.note, fixed.interval.note) == ("excludes seed variance", "")
+
+
+# --- resamples that are all alike ------------------------------------------------------------
+
+
+def all_right(folder: Path, **values: float) -> Path:
+    """A run on six examples whose metric is no mean and the same in every resample of a strategy."""
+    write_run(folder, tasks=(TASK,), strategies=tuple(values), examples=6, failing=False)
+    task = json.loads((folder / "tasks" / TASK / "task.json").read_text())
+    task["metrics"][0] |= {"name": "accuracy", "additive": False}
+    (folder / "tasks" / TASK / "task.json").write_text(json.dumps(task))
+    for cell in (folder / "cells").iterdir():
+        value = next(v for name, v in values.items() if f"--{name}--" in f"{cell.name}--")
+        (cell / "draws.json").write_text(json.dumps([value] * 1000))
+        (cell / "scores.json").write_text(json.dumps({"accuracy": value}))
+    return folder
+
+
+def test_equal_resamples_are_as_unsure_as_equal_scores(tmp_path: Path) -> None:
+    run = all_right(tmp_path / "run", **{"zero-shot": 0.0, "few-shot-similar": 1.0})
+    right = rows(run)["few-shot-similar"]
+    same = stats.mean_interval(np.ones((1, 6)))
+    assert right.interval is not None
+    assert (right.interval.low, right.interval.high) == pytest.approx((same.low, same.high))
+    assert "bounded, not estimated" in right.interval.note
+    paired = stats.paired_difference(np.ones((1, 6)), np.zeros((1, 6)))
+    assert right.difference_interval is not None
+    assert right.difference_interval.low == pytest.approx(paired.interval.low)
+    assert right.p == pytest.approx(paired.p)  # six of six by chance: 2 / 2**6, not 2 / 1001
+
+
+def test_a_decision_on_equal_resamples_is_no_surer_than_their_number_allows(tmp_path: Path) -> None:
+    results = load(all_right(tmp_path / "run", **{"zero-shot": 1.0, "few-shot-similar": 1.0}))
+    case = cases.of_task(results, TASK)
+    assert case is not None
+    low = np.quantile(case.draws.score, 0.025, axis=1)
+    assert (low > 0.5).all()
+    assert (low < 0.8).all()
+    assert not decide(case).decided
+
+
+def test_equal_resamples_of_an_open_metric_say_that_the_width_is_unknown() -> None:
+    assert alike.interval(1.0, 6, None) is None
+    assert "width is unknown" in stats.draws_interval([3.0] * 1000).note
+
+
+def test_seeds_that_differ_are_not_hidden_by_equal_resamples() -> None:
+    found = alike.interval(0.9, 100, (0.0, 1.0), seeds=[0.8, 1.0])
+    assert found is not None
+    assert found.low < 0.3

@@ -35,7 +35,8 @@ const breakeven = (() => {
     }
     const above = (i, d) => floor === null || gains[i][d] >= floor;
     const notWorse = all.map((i) => share(n, (d) => gains[i][d] >= bars[d]));
-    return { ...data, n, score, worth, tokens, seconds, gains, gainMeans, standing, floor, bars, above, notWorse };
+    const alone = data.candidates.length === 1;
+    return { ...data, n, alone, score, worth, tokens, seconds, gains, gainMeans, standing, floor, bars, above, notWorse };
   }
 
   const mode = (knobs) => (knobs.value === null ? "cost" : "value");
@@ -168,7 +169,7 @@ const breakeven = (() => {
     const confidence = right / n, others = c.standing.filter((i) => i !== choice);
     const of = (make) => c.candidates.map((_, i) => (c.standing.includes(i) ? make(i) : null));
     return {
-      kind: confidence < SURE ? "undecided" : choice === c.incumbent ? "stay" : "choose",
+      kind: confidence < SURE || c.alone ? "undecided" : choice === c.incumbent ? "stay" : "choose",
       mode: mode(knobs), choice, confidence,
       rival: others.length ? best(others, (i) => counts[i]) : null,
       best: counts.map((x) => x / n),

@@ -7,8 +7,8 @@ Object.assign(breakeven, (() => {
     { width: 670, height: 400, left: 56, right: 16, top: 32, bottom: 50, font: 12.5, ticks: 7, band: 64, css: "wide" },
     { width: 352, height: 330, left: 42, right: 8, top: 32, bottom: 48, font: 12.5, ticks: 4, band: 40, css: "narrow" }];
   const LINES = [
-    { width: 670, height: 400, left: 62, right: 176, top: 32, bottom: 50, ticks: 6, css: "wide" },
-    { width: 352, height: 330, left: 50, right: 40, top: 32, bottom: 48, ticks: 4, css: "narrow" }];
+    { width: 670, height: 400, left: 74, right: 176, top: 32, bottom: 50, ticks: 6, css: "wide" },
+    { width: 352, height: 330, left: 74, right: 40, top: 32, bottom: 48, ticks: 4, css: "narrow" }];
 
   // --- parts -----------------------------------------------------------------------------------
 

@@ -91,6 +91,10 @@ Object.assign(breakeven, (() => {
     return own.lines.map(([, when, part, value]) => (value === null ? null : value * times[when] * factor[part]));
   }
 
+  // What people's hours cost over so many months where nobody gave the hours or their rate.
+  const assumed = (own, e, knobs, months) =>
+    amounts(own, e, knobs, months).reduce((sum, money, k) => sum + (own.lines[k][4] ? money ?? 0 : 0), 0);
+
   // In which lines a costs more or less than b, the largest first.
   function changes(a, b, e, knobs) {
     const found = new Map();
@@ -105,5 +109,5 @@ Object.assign(breakeven, (() => {
     return all.filter((x) => Math.abs(x.money) > SMALL * total).sort((x, y) => Math.abs(y.money) - Math.abs(x.money));
   }
 
-  return { flips, worthThatUndercuts, breakEven, opposite, runnerUp, opponents, timesTheExamples, amounts, changes };
+  return { flips, worthThatUndercuts, breakEven, opposite, runnerUp, opponents, timesTheExamples, amounts, assumed, changes };
 })());

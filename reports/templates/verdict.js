@@ -63,7 +63,8 @@
     let waiting = 0, frame = 0;
 
     function words(told) {
-      at("headline").replaceChildren(make("b", `answer ${told.answer.toLowerCase().replace(" ", "-")}`, told.answer), ...sentence(told.headline));
+      const word = told.answer ? [make("b", `answer ${told.answer.toLowerCase().replace(" ", "-")}`, told.answer)] : [];
+      at("headline").replaceChildren(...word, ...sentence(told.headline));
       at("basis").replaceChildren(...sentence(told.basis));
       for (const role of ["why", "flips", "testing"])
         at(role).replaceChildren(...told[role].map((s) => make("li", "", ...sentence(s))));
@@ -75,7 +76,7 @@
       root.classList.toggle("valued", knobs.value !== null);
       c.candidates.forEach((own, i) => {
         const known = (value) => (own.known ? money(c, value()) : "unknown"), total = (months) => breakeven.total(own, c.economics, knobs, months);
-        const standing = own.dropped.length === 0, best = standing ? percent(verdict.best[i]) : "left out";
+        const standing = own.dropped.length === 0, best = !standing ? "left out" : c.alone ? "–" : percent(verdict.best[i]);
         const cells = {
           year: known(() => total(12)), cash: known(() => total(0)), month: known(() => breakeven.month(own, c.economics, knobs)),
           total: known(() => total(knobs.months)), payback: payback(own, i), best, sure: best,

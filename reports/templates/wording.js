@@ -2,7 +2,7 @@
 // sentence is a list of its parts; the name of a strategy is a list of one, so that it can be set apart.
 Object.assign(breakeven, (() => {
   const { SURE, isTuned } = breakeven;
-  const FAR = 100, NOTICED = 0.25, MINUS = "−", UNKNOWN = "unknown";
+  const FAR = 100, NOTICED = 0.25, MINUS = "−", DASH = "–", UNKNOWN = "unknown";
 
   // --- numbers ---------------------------------------------------------------------------------
 
@@ -66,18 +66,18 @@ Object.assign(breakeven, (() => {
 
   function told(c, knobs) {
     const verdict = breakeven.decide(c, knobs), found = breakeven.flips(c, verdict, knobs);
-    const [answer, ending] = answerOf(c, verdict, found, knobs);
+    const [answer, ending] = answerOf(c, verdict, found, knobs), [start, ...rest] = action(c, verdict, knobs);
     return {
-      answer, headline: [ending, ...action(c, verdict, knobs)], basis: basis(c, verdict, knobs), why: why(c, verdict, knobs),
-      flips: [...overturns(c, found), ...found.breakEvens.map((x) => breakEven(c, x, verdict.choice))],
-      testing: testing(c, verdict, knobs), overview: overview(c, verdict, answer, knobs), verdict, flipped: found,
+      answer, headline: answer ? [ending, start, ...rest] : [start.trimStart(), ...rest], basis: basis(c, verdict, knobs), why: why(c, verdict, knobs),
+      flips: c.alone ? [] : [...overturns(c, found), ...found.breakEvens.map((x) => breakEven(c, x, verdict.choice))],
+      testing: c.alone ? [] : testing(c, verdict, knobs), overview: overview(c, verdict, answer, knobs), verdict, flipped: found,
     };
   }
 
   function answerOf(c, verdict, found, knobs) {
     const tuned = isTuned(c.candidates[verdict.choice].family), open = verdict.kind === "undecided";
     if (!c.tuning) return open ? ["UNDECIDED", "."] : ["", ""];
-    if (open) return ["UNDECIDED", `, leaning to ${tuned ? "yes" : "no"}.`];
+    if (open) return ["UNDECIDED", c.alone ? "." : `, leaning to ${tuned ? "yes" : "no"}.`];
     const turns = found.volumes.some((x) => isTuned(c.candidates[x.to].family) !== tuned);
     if (tuned) return ["YES", turns ? `, at ${volumeOf(c, knobs)}.` : "."];
     return ["NO", turns ? `, not at ${volumeOf(c, knobs)}.` : "."];
@@ -85,7 +85,8 @@ Object.assign(breakeven, (() => {
 
   function action(c, verdict, knobs) {
     const { choice } = verdict, who = name(c, choice), without = c.candidates[choice].family === "no-model";
-    const said = `, with ${c.metric} ${measured(c, choice)}, for ${money(c, yearOne(c, choice, knobs))} in year 1.`;
+    const said = `, with ${c.metric} ${measured(c, choice)}, for ${yearSaid(c, choice, knobs)}.`;
+    if (c.alone) return [" Only one strategy has a result, so nothing was compared: ", who, said];
     if (verdict.kind === "undecided") {
       const needs = without ? ", which needs no language model" : "";
       return [` Ahead is ${choice === c.incumbent ? "today's " : ""}`, who, `${needs}${said}`];
@@ -98,13 +99,22 @@ Object.assign(breakeven, (() => {
       `: ${gap}${extra(c, choice, knobs)}.`];
   }
 
+  function yearSaid(c, i, knobs) {
+    const all = yearOne(c, i, knobs), hours = breakeven.assumed(c.candidates[i], c.economics, knobs, 12);
+    const [text, theirs] = [money(c, all), money(c, hours)], part = text === theirs ? "nearly all of it" : `of which ${theirs}`;
+    return `${text} in year 1${hours > all / 2 ? ` (${part} people's hours, assumed)` : ""}`;
+  }
+
   function extra(c, choice, knobs) {
     if (!c.candidates[c.incumbent].known) return ", what today costs is not known";
     const more = yearOne(c, choice, knobs) - yearOne(c, c.incumbent, knobs);
-    return ` for ${money(c, Math.abs(more))} ${more >= 0 ? "more" : "less"} in year 1`;
+    const [ours, today] = [choice, c.incumbent].map((i) => breakeven.assumed(c.candidates[i], c.economics, knobs, 12));
+    const part = (ours - today) * more > more ** 2 / 2 ? " (mostly people's hours, assumed)" : "";
+    return ` for ${money(c, Math.abs(more))} ${more >= 0 ? "more" : "less"} in year 1${part}`;
   }
 
   function basis(c, verdict, knobs) {
+    if (c.alone) return ["There is nothing to decide until a second strategy has a result."];
     const share = percent(verdict.confidence), when = `at ${volumeOf(c, knobs)} over ${monthsOf(knobs)}`;
     const short = verdict.kind === "undecided" ? `; ${percent(SURE)} would decide` : "";
     if (knobs.value !== null)
@@ -216,8 +226,8 @@ Object.assign(breakeven, (() => {
 
   function overview(c, verdict, answer, knobs) {
     const { choice } = verdict, other = breakeven.runnerUp(c, verdict);
-    return [answer, c.candidates[choice].label, measured(c, choice), other === null ? "" : c.gaps[choice][other],
-      other === null ? "" : c.candidates[other].label, money(c, yearOne(c, choice, knobs)), percent(verdict.confidence)];
+    return [answer, c.candidates[choice].label, measured(c, choice), other === null ? "" : c.leads[choice][other],
+      other === null ? "" : c.candidates[other].label, money(c, yearOne(c, choice, knobs)), c.alone ? DASH : percent(verdict.confidence)];
   }
 
   return { told, money, volume, times, count, percent, plural, fixed, exponent, volumesSaid };
