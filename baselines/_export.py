@@ -18,7 +18,7 @@ from breakeven.baselines.trainers._job_settings import JobSettings
 from breakeven.baselines.trainers._outside import Own
 from breakeven.baselines.trainers._settings import Settings
 from breakeven.baselines.trainers._systems import Job, Prepared, System, jsonl, require_chats, system
-from breakeven.harness.contracts import EngineSession, Json, Request
+from breakeven.harness.contracts import EngineSession, Json
 from breakeven.harness.errors import UserError
 from breakeven.harness.training import Export, ExportTarget, TrainingPair
 from breakeven.harness.yamlfile import validated
@@ -174,8 +174,7 @@ def _short_enough(
     """The pairs that fit, answer and end token included, and how many tokens they have together."""
     kept, total = [], 0
     for pair in pairs:
-        prompt = engine.count_tokens(Request(pair.id, pair.messages))
-        tokens = prompt + engine.count_tokens(Request(pair.id, text=pair.answer)) + 1
+        tokens = pair.tokens(engine.count_tokens) + 1
         if tokens <= longest:
             kept.append(pair)
             total += tokens

@@ -36,12 +36,7 @@ def endpoint_of(engine: EngineSession, trainer: str) -> Endpoint:
             f"{card.engine} engine"
         )
     endpoint: Endpoint = find()
-
-    def count(pair: TrainingPair) -> int:
-        asked = engine.count_tokens(Request(pair.id, pair.messages))
-        return asked + engine.count_tokens(Request(pair.id, text=pair.answer))
-
-    return replace(endpoint, count=count)
+    return replace(endpoint, count=lambda pair: pair.tokens(engine.count_tokens))
 
 
 def tune(

@@ -69,7 +69,7 @@ def _partial(folder: Path) -> list[Path]:
 def _under_way(folder: Path) -> dict[str, Any] | None:
     """What is known of a job that something was sent for, and that was not given up before."""
     job: dict[str, Any] = store.read_json(folder / "job.json", {})
-    return job if (job.get("job") or job.get("asked")) and not job.get("ended") else None
+    return job if billed.was_asked(job) and not job.get("ended") else None
 
 
 def _key(folder: Path) -> str:

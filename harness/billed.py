@@ -7,7 +7,7 @@ long as its settings allow, so that a bill is more likely below what is said tha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -177,8 +177,14 @@ def _begun(world: World, key: str) -> bool:
     """Whether the run has this training already, or has asked for it and stands in the purse with it; not
     where a job was only thought of, and the spending limit or a kill came before anything was sent."""
     made = world.folder / "artifacts" / f"hosted-{key}"
-    job = store.read_json(made.with_name(f"{made.name}.partial") / "job.json", {})
-    return made.exists() or bool(job.get("job") or job.get("asked"))
+    return made.exists() or was_asked(
+        store.read_json(made.with_name(f"{made.name}.partial") / "job.json", {})
+    )
+
+
+def was_asked(job: Mapping[str, Any]) -> bool:
+    """Whether anything was sent for what a job.json tells of."""
+    return bool(job.get("job") or job.get("asked"))
 
 
 def written(amount: float) -> str:

@@ -98,6 +98,15 @@ def items(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise _in_line(e, path, None) from e
 
 
+def lone_surrogate(text: str) -> int | None:
+    """Position of the first lone surrogate (half an emoji), which no UTF-8 file can hold; None if sound."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        return error.start
+    return None
+
+
 def check_characters(value: Any) -> None:
     """Raises UserError, with the key it stands under, for half a character anywhere in a value."""
     stack: list[tuple[str | None, Any]] = [(None, value)]
@@ -183,13 +192,7 @@ def _after_space(text: str, start: int) -> int:
 
 
 def _is_whole(text: str) -> bool:
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return text.isascii() or lone_surrogate(text) is None
 
 
 def _in_line(error: UserError, path: Path, line: int | None) -> UserError:

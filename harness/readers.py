@@ -243,15 +243,6 @@ def _table(records: Iterable[tuple[int, Mapping[str, Any]]], name: str) -> list[
     return [Row({c: record.get(c) for c in columns}, name, line) for line, record in numbered]
 
 
-def lone_surrogate(text: str) -> int | None:
-    """Position of the first lone surrogate (half an emoji), which no UTF-8 file can hold; None if sound."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        return error.start
-    return None
-
-
 def _read_iterable(source: Iterable[Mapping[str, Any]]) -> dict[str, list[Row]]:
     if isinstance(source, Mapping):  # a DatasetDict, or rows by split
         return {

@@ -237,8 +237,9 @@ def _go(
     display: Display,
     again: bool = False,
 ) -> Outcome:
-    specs = plan.cells(suite, tasks, options.only)
-    planned = [s.id for s in plan.cells(suite, tasks)]
+    every = plan.cells(suite, tasks)
+    planned = [s.id for s in every]
+    specs = plan.cells(suite, tasks, options.only) if options.only else every
     if again and not options.only:
         specs = _still_asked(specs, store.read_json(folder / "run.json"), display)
     engines.keep_purse(folder / "purse.json")
@@ -255,7 +256,7 @@ def _go(
     )
     if again and options.gate is not None:
         _look_again(runner, specs, engines, options.gate)
-    swept = abandoned.sweep(runner, plan.cells(suite, tasks), engines, display.note)
+    swept = abandoned.sweep(runner, every, engines, display.note)
     if swept.said:
         info = store.read_json(folder / "run.json")
         store.write_json(

@@ -43,6 +43,10 @@ class TrainingPair:
     def is_text(self) -> bool:
         return not self.messages
 
+    def tokens(self, count: Callable[[Request], int]) -> int:
+        """Of prompt and answer together, without an end token; `count` is an engine's."""
+        return count(Request(self.id, self.messages)) + count(Request(self.id, text=self.answer))
+
 
 @dataclass(frozen=True, slots=True)
 class Tunable:

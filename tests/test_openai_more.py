@@ -221,19 +221,24 @@ def test_a_batch_is_paid_at_its_price(batches: Callable[..., BatchServer], tmp_p
     assert again.input == pytest.approx(plain.input / 2)
 
 
-def test_a_run_leaves_a_batch_under_way_and_takes_its_answers_when_resumed(
-    batches: Callable[..., BatchServer], hosted: Path, breakeven: Callable[..., Said]
-) -> None:
-    server = batches(looks=1)
+def suite_in_batches(server: BatchServer, folder: Path) -> Path:
+    """A suite that asks in batches and does not wait for them, and a cell that asks nobody."""
     model = {"model": "small", "engine": "openai", "base_url": server.url, "api_key_env": "TEST_KEY",
              "batch": True, "batch_wait": 0}  # fmt: skip
-    path = write_suite(
-        hosted,
+    return write_suite(
+        folder,
         Path("unused"),
         models={"api": model},
         strategies={"zero-shot": {}, "majority": {}},
         limits={"allow_unpriced": True},
     )
+
+
+def test_a_run_leaves_a_batch_under_way_and_takes_its_answers_when_resumed(
+    batches: Callable[..., BatchServer], hosted: Path, breakeven: Callable[..., Said]
+) -> None:
+    server = batches(looks=1)
+    path = suite_in_batches(server, hosted)
     assert breakeven("run", path, "--name", "r").code == 3
     cells = hosted / "runs/r/cells"
     assert '"done"' in (cells / "weather--majority/status.json").read_text()
@@ -253,15 +258,7 @@ def test_a_resumed_run_closes_the_batch_of_a_task_that_has_changed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     server = batches(looks=9)
-    model = {"model": "small", "engine": "openai", "base_url": server.url, "api_key_env": "TEST_KEY",
-             "batch": True, "batch_wait": 0}  # fmt: skip
-    path = write_suite(
-        hosted,
-        Path("unused"),
-        models={"api": model},
-        strategies={"zero-shot": {}, "majority": {}},
-        limits={"allow_unpriced": True},
-    )
+    path = suite_in_batches(server, hosted)
     assert breakeven("run", path, "--name", "r").code == 3
     monkeypatch.setattr(_batch, "PROCESS", "another")
     task = hosted / "weather.yaml"

@@ -145,17 +145,20 @@ def look(one: Single, leakage_of: Callable[[Single], Leakage] | None = None) -> 
         mask = (*((f"[{m['role']}] {m['content']}\n", False) for m in last.messages), (last.answer, True))
     findings += _duplicates((leakage_of or _leakage)(one))
     if card.data_goes_to != "this machine":
-        count = services.engine.count_tokens
-        sizes = [count(Request(p.id, p.messages)) + count(Request(p.id, text=p.answer)) for p in pairs]
+        sizes = [pair.tokens(services.engine.count_tokens) for pair in pairs]
         findings += providers_rules(pairs, sizes, card.data_goes_to, _most_tokens(one))
     return Looked(one.spec.id, tuple(findings), mask, text)
+
+
+def _weights(one: Single) -> dict[str, Any]:
+    return one.spec.settings.get("weights") or {}
 
 
 def _learns_prompts(one: Single) -> bool:
     """Whether the trainer has no loss mask, as its factory says (`learns_prompts`)."""
     from breakeven.harness import registry
 
-    name = (one.spec.settings.get("weights") or {}).get("trainer", "peft")
+    name = _weights(one).get("trainer", "peft")
     known = registry.providers("trainers").get(name)  # one in a user's file is taken to mask prompts
     return known is not None and bool(getattr(known.load(), "learns_prompts", False))
 
@@ -170,7 +173,7 @@ def _mask(encoded: Sequence[_Encoded], engine: Any, prompts: bool) -> tuple[tupl
 
 def _max_length(one: Single) -> int | None:
     """What the trainer cuts examples to; of several that are tried, the shortest."""
-    weights = one.spec.settings.get("weights") or {}
+    weights = _weights(one)
     tried = ((weights.get("search") or {}).get("settings") or {}).get("max_length") or ()
     lengths = tried or (weights.get("max_length"),)
     return min((n for n in lengths if isinstance(n, int)), default=None)
@@ -178,7 +181,7 @@ def _max_length(one: Single) -> int | None:
 
 def _most_tokens(one: Single) -> int:
     """What the provider takes of one example, prompt and answer, as far as the settings say."""
-    most = (one.spec.settings.get("weights") or {}).get("max_example_tokens")
+    most = _weights(one).get("max_example_tokens")
     return most if isinstance(most, int) else MOST_TOKENS
 
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 from breakeven.harness.contracts import Json
 from breakeven.harness.errors import UserError
-from breakeven.harness.readers import lone_surrogate
+from breakeven.harness.jsontext import lone_surrogate
 
 Role = Literal["system", "user", "assistant", "tool"]
 
