@@ -86,6 +86,12 @@ class YamlFile:
             self._refuse_duplicates(child, visited)
 
 
+def flow_style(value: Any) -> str:
+    """A list or a mapping on one line, as YAML writes it: {k: 3, select: similar}."""
+    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10**6)
+    return text.strip()
+
+
 def validated(model: type[M], data: Any, source: YamlFile | None = None) -> M:
     """`data` as `model`. Raises UserError for the first finding, with nearest key for a misspelt one."""
     if not isinstance(data, Mapping):

@@ -102,6 +102,28 @@ def test_columns_called_id_and_split_are_used_as_such(folder: Path) -> None:
     assert {e.id for e in load(folder / "orders.task.yaml").test} == {f"r{i}" for i in range(5)}
 
 
+def test_rows_of_one_group_stay_together(folder: Path, breakeven: Callable) -> None:
+    rows = [{"text": f"order {i * 7919}", "label": f"l {i}", "page": f"p{i % 20}"} for i in range(60)]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = ("--data", "rows.jsonl", "--input", "text", "--reference", "label", "--group", "page")
+    said = breakeven("init", *given, "--language", "de", "--name", "orders", "--yes")
+    assert said.code == 0, said.err
+    task = load(folder / "orders.task.yaml")
+    assert task.language == "de"
+    groups = [{e.group for e in split} for split in (task.train, task.validation, task.test)]
+    assert set().union(*groups) == {f"p{i}" for i in range(20)}
+    assert sum(map(len, groups)) == 20
+
+
+def test_a_group_or_a_language_that_is_none_is_refused(folder: Path) -> None:
+    data = write_rows(folder, DRINKS * 10)
+    error = refused(folder, data=data, input="text", reference="label", group="pages")
+    assert error.field == "--group"
+    assert "text, label" in str(error)
+    error = refused(folder, data=data, input="text", reference="label", language="german?")
+    assert error.field == "--language"
+
+
 def test_column_names_that_are_no_words_of_jinja_get_fields_that_are(folder: Path) -> None:
     (folder / "o.csv").write_text(
         '"what they said",2nd line,label\n'
@@ -251,10 +273,12 @@ def test_training_data_in_a_known_format_needs_no_columns(
         [{"from": "human", "value": f"Order {i * 7919}?"}, {"from": "gpt", "value": answers[i % 2]}]
         for i in range(40)
     ]
-    (tmp_path / "chat.jsonl").write_text("".join(json.dumps({"conversations": t}) + "\n" for t in turns))
-    said = breakeven("init", "--data", "chat.jsonl", "--yes")
+    rows = [{"conversations": t, "caller": f"c{i // 4}"} for i, t in enumerate(turns)]
+    (tmp_path / "chat.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    said = breakeven("init", "--data", "chat.jsonl", "--group", "caller", "--yes")
     assert said.code == 0, said.err
     assert "read as sharegpt" in said.out
     made = load(tmp_path / "chat.task.yaml")
     assert made.choices == ("no", "yes")
     assert made.input_template == "{{ prompt }}"
+    assert {e.group for e in made.test} < {f"c{n}" for n in range(10)}

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from strategy_fakes import LetterEmbedder
 
 from breakeven.harness import embedding
+from breakeven.harness import suite as suites
+from breakeven.harness.cli import retrieval
 from breakeven.harness.ledger import Ledger
+from breakeven.harness.retrieved import MEASURES
 
 ROWS = [
     {"question": "what colour is the winter sky", "answer": "blue", "page": "sky"},
@@ -90,6 +95,34 @@ def test_the_table_shows_stages_and_differences_to_the_first_strategy(
         assert "- dense" in text
         assert "oracle on pages: a ceiling" in text
         assert "zero-shot" not in text
+
+
+def test_a_file_gets_the_whole_table(suite: Path, breakeven: Callable[..., Any]) -> None:
+    said = breakeven("retrieval", suite)
+    head = next(line for line in said.out.splitlines() if line.startswith("strategy"))
+    assert [m for m in MEASURES if m in head] == list(MEASURES)
+    assert "…" not in said.out
+
+
+@pytest.mark.parametrize(
+    ("width", "spared"), [(160, ()), (100, ("recall@5",)), (80, ("recall@5", "recall@3"))]
+)
+def test_a_narrow_terminal_goes_without_columns_and_says_so(
+    suite: Path, width: int, spared: tuple[str, ...]
+) -> None:
+    out = io.StringIO()
+    found = retrieval.measure(suites.load(suite))
+    retrieval.show(Console(file=out, force_terminal=True, color_system=None, width=width), found)
+    text = out.getvalue()
+    table = [line for line in text.splitlines() if not line.startswith(("no room", "note:"))]
+    assert max(len(line) for line in table) <= width
+    assert "…" not in text
+    head = next(line for line in table if line.startswith("strategy"))
+    assert "recall@1" in head
+    for name in spared:
+        assert name not in head
+        assert name in text.partition("no room on this terminal for ")[2]
+    assert ("no room" in text) == bool(spared)
 
 
 def test_a_task_that_does_not_say_which_document_answers_is_named(

@@ -339,6 +339,10 @@ def init(
     input: Annotated[str, typer.Option("--input", help="Column(s) the model sees, comma-separated.")] = "",
     reference: Annotated[str, typer.Option(help="Column with the right answer.")] = "",
     documents: Annotated[OptionalPath, typer.Option(help="Folder of documents to retrieve from.")] = None,
+    group: Annotated[
+        str, typer.Option(help="Column that says which rows belong together, or which document answers.")
+    ] = "",
+    language: Annotated[str, typer.Option(help="Language of the data, ISO 639-1.")] = "en",
     name: Annotated[str, typer.Option(help="Name of the task.")] = "",
     improve: Annotated[
         str, typer.Option(help="What should get better: accuracy, format, style, knowledge, cost, latency.")
@@ -355,6 +359,8 @@ def init(
         input=input or None,
         reference=reference or None,
         documents=documents,
+        group=group or None,
+        language=language,
         name=name or None,
         improve=improve or None,
         out=out,

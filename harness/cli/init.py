@@ -27,6 +27,7 @@ from breakeven.harness.errors import UserError
 from breakeven.harness.readers import Row
 from breakeven.harness.rows.task import ANSWER
 from breakeven.harness.taskfile import default_template, make_task
+from breakeven.harness.yamlfile import flow_style
 
 #: `ask(question, default, allowed)` -> the answer; `allowed` is empty where anything goes.
 Ask = Callable[[str, str, Sequence[str]], str]
@@ -56,6 +57,8 @@ def init(
     input: str | None = None,
     reference: str | None = None,
     documents: Path | None = None,
+    group: str | None = None,
+    language: str = "en",
     name: str | None = None,
     improve: str | None = None,
     out: Path = Path(),
@@ -71,6 +74,9 @@ def init(
         reference: the column with the right answer. Without both, rows whose columns are those of a format of
             training data (chat messages, ShareGPT, Alpaca, ...) are read in it.
         documents: a folder of .md and .txt files, or JSONL, to retrieve from.
+        group: the column that says which rows belong together. Where it names the document that answers, the
+            stages of retrieval are measured.
+        language: of the data, ISO 639-1.
         improve: what should get better; one of `IMPROVE`.
         yes: take defaults instead of asking. Implied where there is no terminal.
         force: overwrite files that are there.
@@ -96,6 +102,12 @@ def init(
         ) from error
     if not rows:
         raise UserError(f"there is not a single row in {data}", field="--data")
+    if not re.fullmatch(r"[a-zA-Z]{2,3}(-\w+)*", language):
+        raise UserError(
+            f"'{language}' is no language", field="--language", hint="ISO 639-1, such as en or de"
+        )
+    if group is not None:
+        _column(group, "group", _inferred.columns_of(rows), None)
     formatted = None if input or reference else _inferred.formatted(rows)
     if formatted is not None:
         rows, inputs, answer = formatted.rows, [], ANSWER
@@ -103,7 +115,8 @@ def init(
         columns = _inferred.columns_of(rows)
         inputs = _inputs(input, columns, ask)
         answer = _column(reference, "reference", [c for c in columns if c not in inputs], ask)
-    plan = _planned(data, rows, inputs, answer, documents, name, improve, out, ask, formatted)
+    plan = _planned(data, rows, inputs, answer, documents, group, name, improve, out, ask, formatted)
+    plan.settings["language"] = language
     files = {
         out / f"{plan.name}.task.yaml": _task_text(plan),
         out / f"{plan.name}.suite.yaml": _suite_text(plan),
@@ -161,6 +174,7 @@ def _planned(
     inputs: Sequence[str],
     answer: str,
     documents: Path | None,
+    group: str | None,
     name: str | None,
     improve: str | None,
     out: Path,
@@ -178,10 +192,12 @@ def _planned(
         told = asked("What should the model do? One or two sentences", found.instructions)
         settings["instructions"] = told
     if formatted is None:
-        settings |= {"data": _from(out, data), "columns": _columns(rows, inputs, found)}
+        settings |= {"data": _from(out, data), "columns": _columns(rows, inputs, found, group)}
         settings["input_template"] = default_template(Columns.of(**settings["columns"]))
     else:
         settings["data"] = {"path": _from(out, data), "format": formatted.format}
+        if group is not None:
+            settings["columns"] = {"group": group}
     if found.choices:
         settings["choices"] = list(found.choices)
     if documents is not None:
@@ -236,7 +252,7 @@ def _from(out: Path, source: str) -> str:
         return path.resolve().as_posix()
 
 
-def _columns(rows: Sequence[Row], inputs: Sequence[str], found: Shape) -> dict[str, Any]:
+def _columns(rows: Sequence[Row], inputs: Sequence[str], found: Shape, group: str | None) -> dict[str, Any]:
     fields: dict[str, str] = {}
     for column in inputs:
         field = re.sub(r"\W+", "_", column.split(".")[-1]).strip("_")
@@ -248,7 +264,7 @@ def _columns(rows: Sequence[Row], inputs: Sequence[str], found: Shape) -> dict[s
     }
     columns["references" if found.several else "reference"] = found.column
     identity = _inferred.id_column(rows, [*inputs, found.column])
-    known = {"id": identity, "split": _inferred.split_column(rows)}
+    known = {"id": identity, "group": group, "split": _inferred.split_column(rows)}
     return columns | {key: column for key, column in known.items() if column is not None}
 
 
@@ -280,7 +296,8 @@ def _task_text(plan: _Plan) -> str:
 # The first metric decides.
 {_line("metrics", s["metrics"])}\
 {_line("max_tokens", s["max_tokens"])}\
-language: en
+# Of the data, ISO 639-1: an embedding model that does not know it is named.
+{_line("language", s["language"])}\
 # Splits that the data does not have are cut from it: shares, or numbers of rows.
 sizes: {{train: 0.6, validation: 0.1, test: 0.3}}
 seed: 0
@@ -294,7 +311,7 @@ def _suite_text(plan: _Plan) -> str:
 {_line("suite", plan.name)}\
 tasks:
   # The limits keep the first run short; take them away for figures to decide by.
-  {plan.name}: {{task: {plan.name}.task.yaml, limits: {_flow(FIRST_RUN)}}}
+  {plan.name}: {{task: {plan.name}.task.yaml, limits: {flow_style(FIRST_RUN)}}}
 # Any causal language model: a Hub id, a folder, or behind an API ({{model: gpt-4o-mini, engine: openai}}).
 models:
   default: {{model: smollm2-135m-instruct}}
@@ -310,16 +327,11 @@ seeds: [0]
 
 def _line(key: str, value: Any, flow: bool = True) -> str:
     """`key: value` as YAML, nested values in flow style on the same line if they fit."""
-    if isinstance(value, dict | list) and flow and len(_flow(value)) < 100:
-        return f"{key}: {_flow(value)}\n"
+    if isinstance(value, dict | list) and flow and len(flow_style(value)) < 100:
+        return f"{key}: {flow_style(value)}\n"
     return yaml.safe_dump(
         {key: value}, sort_keys=False, allow_unicode=True, width=100, default_flow_style=False
     )
-
-
-def _flow(value: Any) -> str:
-    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10**6)
-    return text.strip()
 
 
 def write_together(files: Mapping[Path, str], force: bool) -> None:

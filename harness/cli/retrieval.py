@@ -10,15 +10,17 @@ from pathlib import Path
 
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from breakeven.harness import formats, plan, run_tasks, suite
 from breakeven.harness import run as runs
+from breakeven.harness.cli.tables import WIDE, room
 from breakeven.harness.contracts import Input, Json, Retrieving, Services, Task
 from breakeven.harness.embedding import language_warning
 from breakeven.harness.errors import NotApplicable, UserError
 from breakeven.harness.ledger import Ledger
-from breakeven.harness.retrieved import MEASURES, Stage, difference, stages_of
+from breakeven.harness.retrieved import DEPTH, MEASURES, Stage, difference, stages_of
 from breakeven.harness.store import ArtifactStore, write_text
 from breakeven.harness.suite import Suite
 
@@ -150,19 +152,45 @@ def _line(name: str, strategy: str, made: Retrieving, task: Task) -> Line:
 # --- shown -----------------------------------------------------------------------------------
 
 
+#: What a narrow terminal goes without, the first first; a figure is never cut short.
+SPARED = ("recall@5", "recall@3", "index s", "ms a question", "recall@10", f"nDCG@{DEPTH}")
+
+
 def show(console: Console, found: Found) -> None:
+    """Tables; columns that a terminal has no room for are named below."""
+    room(console)
+    wide = console.options.update(width=WIDE)
+    spared: dict[str, None] = {}
     for task, groups in found.groups.items():
         console.print(_head(task, groups), style="bold", highlight=False)
         for heads, rows in (_stage_table(found, task), _difference_table(found, task)):
-            table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-            for position, head in enumerate(heads):
-                table.add_column(head, justify="left" if position < 2 else "right", no_wrap=True)
-            for row in rows:
-                table.add_row(*(cell.replace(" (", "\n(") for cell in row))  # intervals below
-            if rows:
-                console.print(table)
+            if not rows:
+                continue
+            gone: tuple[str, ...] = ()
+            table = _drawn(heads, rows, gone)
+            for head in (h for h in SPARED if h in heads):
+                if Measurement.get(console, wide, table).maximum <= console.width:
+                    break
+                gone = (*gone, head)
+                table = _drawn(heads, rows, gone)
+            spared |= dict.fromkeys(gone)
+            console.print(table)
+    if spared:
+        said = f"no room on this terminal for {', '.join(spared)}: --format md or json has them"
+        console.print(said, markup=False, highlight=False, soft_wrap=True)
     for remark in found.remarks:
-        console.print(f"note: {remark}", markup=False, highlight=False)
+        console.print(f"note: {remark}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _drawn(heads: Sequence[str], rows: Sequence[Sequence[str]], without: Sequence[str]) -> Table:
+    """Figures with their intervals below them."""
+    kept = [i for i, head in enumerate(heads) if head not in without]
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for i in kept:
+        table.add_column(heads[i], justify="left" if i < 2 else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(row[i].replace(" (", "\n(") for i in kept))
+    return table
 
 
 def markdown(found: Found) -> str:

@@ -113,14 +113,23 @@ def _dry_run(console: Console, chosen: Suite, options: runs.Options) -> int:
 
     Loads data, no model.
     """
+    from rich import box
     from rich.table import Table
+
+    from breakeven.harness.cli.tables import room
+    from breakeven.harness.yamlfile import flow_style
 
     tasks = run_tasks.load_tasks(chosen, options.limit)
     specs = plan.cells(chosen, tasks, options.only)
     trials = {s.id: _trials(s) for s in specs}
     searched = ["trials"] if any(n > 1 for n in trials.values()) else []
     columns = ("cell", "model", "train", "validation", "test", *searched, "settings")
-    table = Table(*columns, title=f"suite {chosen.suite}")
+    room(console)
+    console.print(f"suite {chosen.suite}", style="bold", markup=False, highlight=False)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for column in columns:  # names and settings give way, figures do not
+        counted = column not in ("cell", "model", "settings")
+        table.add_column(column, overflow="fold", no_wrap=counted, justify="right" if counted else "left")
     for spec in specs:
         task = plan.task_of(tasks, spec)
         table.add_row(
@@ -130,7 +139,7 @@ def _dry_run(console: Console, chosen: Suite, options: runs.Options) -> int:
             str(len(task.validation)),
             str(len(task.test)),
             *(str(trials[spec.id]) for _ in searched),
-            ", ".join(f"{k}={v}" for k, v in spec.settings.items()),
+            flow_style(dict(spec.settings))[1:-1],
         )
     console.print(table)
     if searched:

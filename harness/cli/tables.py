@@ -12,6 +12,15 @@ from breakeven.harness import wording
 from breakeven.harness.evidence import text
 from breakeven.harness.results import Cost, Results, Row
 
+#: Characters of a line that nothing has to be left out for.
+WIDE = 1000
+
+
+def room(console: Console) -> None:
+    """A file or a pipe has no edge: what is written to one is not fitted to the width of a terminal."""
+    if not console.is_terminal:
+        console.width = WIDE
+
 
 def print_tables(console: Console, found: Results) -> None:
     """Per task: quality, difference to the reference, cost; then what did not apply or failed."""
