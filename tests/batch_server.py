@@ -25,6 +25,7 @@ class BatchServer:
         late: lists of batches that do not show the newest one yet.
         page: rows to a page of a list.
         halves: files of answers that are sent by half.
+        fails: the error that every batch fails with as a whole, before any request is tried.
     """
 
     def __init__(
@@ -38,7 +39,9 @@ class BatchServer:
         late: int = 0,
         page: int = 100,
         halves: int = 0,
+        fails: Mapping[str, Any] | None = None,
     ) -> None:
+        self.fails = fails
         self.late, self.page, self.halves = late, page, halves
         self.offered = offered
         self.answer, self.looks = answer, looks
@@ -113,6 +116,8 @@ class BatchServer:
         batch["looks"] += 1
         if batch["looks"] <= self.looks:
             return {**batch, "status": "in_progress"}
+        if self.fails is not None:
+            return {**batch, "status": "failed", "errors": {"object": "list", "data": [self.fails]}}
         lines = []
         for line in reversed(self.files[batch["input_file_id"]][1].splitlines()):  # any order will do
             row = json.loads(line)

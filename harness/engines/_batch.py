@@ -29,6 +29,8 @@ FILE = "batches.json"
 #: What OpenAI takes in one batch, by its documentation of the Batch API: requests, and 200 MB of file.
 MOST, MOST_BYTES = 50_000, 200_000_000
 _OVER = ("completed", "failed", "expired", "cancelled")
+#: Errors of a batch that failed as a whole, without a request of it having been tried, that time mends.
+_PASSES = ("token_limit_exceeded",)
 _PAUSES = (0.5, 1.0, 2.0, 4.0, None)
 #: A server that asks for a longer pause than this is not waited for.
 _LONGEST = 60.0
@@ -365,6 +367,13 @@ class Batches:
                 return error
         errors = (batch.get("errors") or {}).get("data") or [{}]
         why = str(known[0]) if known else self._server.clean(str(errors[0].get("message") or batch["status"]))
+        if batch["status"] == "failed" and not known and errors[0].get("code") not in _PASSES:
+            line = errors[0].get("line")
+            return _wire.Refused(
+                f"{told} its file refused{f' at line {line}' if line else ''}: {why}",
+                field="batch",
+                hint="sent again it would fail again: mend what it names, or set batch: false",
+            )
         return Over(
             f"{told} {len(unanswered)} of {asked} requests unanswered: {why}; --resume sends those again"
         )
