@@ -161,7 +161,7 @@ def _verdict(results: Results, name: str) -> Facts:
         "kind": verdict.kind,
         "mode": verdict.mode,
         "choice": called(verdict.choice),
-        "confidence": verdict.confidence,
+        "confidence": None if case.alone else verdict.confidence,
         "runner_up": called(verdict.rival),
         "optimism": verdict.optimism,
         "worth_of_testing": verdict.worth_of_testing,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -83,6 +84,13 @@ def test_json_has_the_numbers_of_the_decision(results: Results) -> None:
     assert sum(verdict["best"].values()) == pytest.approx(1.0)
     lines = verdict["strategies"]["rag"]["lines"]
     assert {"what", "when", "scales_with", "value", "known", "source"} == set(lines[0])
+
+
+def test_json_is_as_sure_of_one_strategy_alone_as_the_page_is(tmp_path: Path) -> None:
+    write_run(tmp_path, tasks=["support_intents"], strategies=("lora",), failing=False)
+    verdict = json.loads(as_json(load(tmp_path)))["tasks"]["support_intents"]["verdict"]
+    assert verdict["confidence"] is None
+    assert verdict["choice"] == "lora"
 
 
 def test_json_has_every_output_word_for_word(hostile: Results) -> None:
