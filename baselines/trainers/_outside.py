@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from breakeven.baselines._tuning import default_lr
-from breakeven.baselines.trainers import _child, _environments, _systems
+from breakeven.baselines.trainers import _child, _environments, _seeded, _systems
 from breakeven.baselines.trainers._environments import Environment, Recipe
 from breakeven.baselines.trainers._settings import Settings
 from breakeven.harness import models, store
@@ -296,10 +296,11 @@ class Attempt:
 
     def _run(self, job: _systems.Job, environment: Environment, work: Path, watch: Any) -> _child.Done:
         program, *arguments = _systems.system(self.kind.name).command(job)
+        more = {**_threads(self.tunable), **_seeded.environment(work / "seeded", job.seed)}
         done = _child.run(
             [str(environment.bin / program), *arguments],
             cwd=work,
-            env=_child.environment(environment.bin, work / "home", _threads(self.tunable)),
+            env=_child.environment(environment.bin, work / "home", more),
             log=self.scratch / self._log_name,
             on_line=watch.line,
             alive=watch.alive,

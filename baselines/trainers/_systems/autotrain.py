@@ -112,5 +112,6 @@ def remarks(job: Job) -> tuple[str, ...]:
     return (
         "AutoTrain has no loss mask: the model learns to write the prompts as well as the answers.",
         "AutoTrain Advanced has had no change since January 2025.",
+        "AutoTrain does not use its `seed`: trained elsewhere, the adapter is another one each time.",
         "It ends with code 0 even when training failed: look for adapter_model.safetensors.",
     )

@@ -114,4 +114,7 @@ def adapter(job: Job) -> str:
 
 
 def remarks(job: Job) -> tuple[str, ...]:
-    return ("Axolotl cuts or drops examples that are too long; ours cuts the beginning of the prompt.",)
+    return (
+        "Axolotl cuts or drops examples that are too long; ours cuts the beginning of the prompt.",
+        "Axolotl makes the adapter before it sets its seed: trained elsewhere, it is another one each time.",
+    )

@@ -1,0 +1,40 @@
+"""A process that is seeded from outside: what it draws follows from the seed, whatever it seeds itself."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from breakeven.baselines.trainers import _seeded
+
+DRAWS = "import torch, random; print(torch.rand(3).tolist(), random.random())"
+
+
+def drawn(folder: Path, seed: int, code: str = DRAWS) -> str:
+    env = {**os.environ, **_seeded.environment(folder, seed)}
+    return subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
+    ).stdout
+
+
+def test_equal_seeds_draw_alike_and_others_do_not(tmp_path: Path) -> None:
+    first = drawn(tmp_path / "a", 3)
+    assert drawn(tmp_path / "b", 3) == first
+    assert drawn(tmp_path / "c", 4) != first
+
+
+def test_its_children_are_seeded_too(tmp_path: Path) -> None:
+    child = f"import subprocess, sys; subprocess.check_call([sys.executable, '-c', {DRAWS!r}])"
+    assert drawn(tmp_path, 3, child).strip() == drawn(tmp_path, 3).strip()
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [("import sys; print('torch' in sys.modules)", "False"), ("import json; print(json.dumps(1))", "1")],
+)
+def test_a_process_that_needs_no_torch_is_left_alone(tmp_path: Path, code: str, says: str) -> None:
+    assert drawn(tmp_path, 3, code).strip() == says
