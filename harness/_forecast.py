@@ -25,8 +25,8 @@ from breakeven.harness.suite import Suite
 
 #: Requests whose batches are planned; more take as long in proportion.
 PLANNED = 512
-#: Real answers asked for, per task and untuned strategy.
-ASKED = 6
+#: Real answers asked for, per task and untuned strategy: while there is time for them, and at least.
+ASKED, AT_LEAST = 6, 3
 #: Bytes that AdamW keeps for each trained parameter in float32: itself, its gradient, two moments.
 ADAM = 4 * 4
 
@@ -99,7 +99,8 @@ def asked(
 ) -> tuple[dict[Kind, Answers], list[Batch]]:
     """Real answers to a few requests of each kind, and the batches they were asked in.
 
-    As many of each kind as fit into `seconds` at `speeds`, one at least; requests of a task are asked
+    As many of each kind as fit into `seconds` at `speeds`, `AT_LEAST` whatever it takes: of answers of one
+    strategy the longest is often several times as long as the shortest. Requests of a task are asked
     together.
     """
     kinds: dict[Kind, Foreseen] = {}
@@ -109,7 +110,7 @@ def asked(
     if not kinds:
         return {}, []
     number = ASKED
-    while speeds is not None and number > 1 and _asking(engine, speeds, kinds, number) > seconds:
+    while speeds is not None and number > AT_LEAST and _asking(engine, speeds, kinds, number) > seconds:
         number -= 1
     answers: dict[Kind, Answers] = {}
     batches: list[Batch] = []

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import trainer_tiny as tiny
+from tiny_suite import tiny_model
 from transformers import AttentionInterface, MistralConfig, MistralForCausalLM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
@@ -16,6 +18,8 @@ from breakeven.baselines.trainers._examples import Batch, Tokens
 from breakeven.baselines.trainers._layout import Costs, Layout, in_one_row, in_rows, is_one_row, shared, size
 from breakeven.baselines.trainers._model import Forward, adapted, costs_of
 from breakeven.baselines.trainers._settings import Settings
+from breakeven.harness import attention
+from breakeven.harness.engines.local import local
 
 CHEAP = Costs(pair=1e-6, one_row=True)
 NEVER = Costs(pair=1e-6, one_row=False)
@@ -133,6 +137,17 @@ def test_a_model_that_forgets_what_it_read_long_ago_gets_rows_of_their_own() -> 
     )
     assert not costs_of(MistralForCausalLM(config)).one_row
     assert costs_of(tiny.model()).one_row
+
+
+def test_work_is_foreseen_of_the_engines_model_as_training_lays_it_out(tmp_path: Path) -> None:
+    engine = local(str(tiny_model(tmp_path / "model")), dtype="float32", device="cpu", threads=1)
+    given = engine.tunable()
+    assert given.model.config._attn_implementation == attention.ON_CPU
+    foreseen = costs_of(given.model)
+    with adapted(given, Settings(rank=4), seed=3) as model:
+        assert Forward(model, given, Settings(rank=4)).costs == foreseen
+    assert foreseen.one_row
+    assert costs_of(given.model) == foreseen
 
 
 def test_a_model_that_does_not_pass_blocks_on_gets_rows(monkeypatch: pytest.MonkeyPatch) -> None:

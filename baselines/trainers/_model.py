@@ -200,11 +200,12 @@ def costs_of(base: Any) -> Costs:
     text = base.config.get_text_config(decoder=True)
     own = sum(p.numel() for name, p in base.named_parameters() if "lora_" not in name)
     inner = own - base.get_input_embeddings().weight.numel()
+    ours = attention.is_torchs(base.config) or base.config._attn_implementation == _blocks.NAME
     return Costs.of(
         inner,
         getattr(text, "hidden_size", 1),
         getattr(text, "num_hidden_layers", 1),
-        one_row=attention.is_full(base.config) and base.config._attn_implementation in ("sdpa", _blocks.NAME),
+        one_row=attention.is_full(base.config) and ours,
     )
 
 
