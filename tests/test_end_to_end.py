@@ -16,16 +16,16 @@ SUITE: dict[str, Any] = {
     "suite": "small",
     "tasks": {
         "support_intents": {"limits": {"train": 32, "validation": 2, "test": 4}},
-        "handbook_qa": {"limits": {"train": 16, "validation": 2, "test": 4}},
+        "handbook_qa": {"limits": {"train": 8, "validation": 2, "test": 4}},
     },
     "strategies": {
         "zero-shot": {},
         "few-shot-similar": {"demonstrations": {"k": 2}},
         "scored": {"strategy": "levers", "answer": "choices", "tasks": ["support_intents"]},
-        "rag": {"context": {"k": 1, "chunk_tokens": 60, "chunk_overlap": 16}},
+        "rag": {"context": {"k": 1, "chunk_tokens": 80, "chunk_overlap": 8}},
         "rag+lora": {
-            "context": {"k": 1, "chunk_tokens": 60, "chunk_overlap": 16},
-            "weights": {"rank": 4, "epochs": 1},
+            "context": {"k": 1, "chunk_tokens": 80, "chunk_overlap": 8},
+            "weights": {"rank": 4, "epochs": 1, "batch_size": 4},
         },
         "logistic-regression": {},
     },

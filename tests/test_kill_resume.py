@@ -17,11 +17,12 @@ from tiny_suite import write_suite
 
 #: The real model on a few short rows: a run takes seconds, and most of them are not spent starting.
 CHANGES: dict[str, Any] = {
+    "tasks": {"weather": {"task": "weather.yaml", "limits": {"train": 8, "validation": 2, "test": 4}}},
     "models": {"default": {"model": "smollm2-135m-instruct", "batch_tokens": 300}},
     "strategies": {
         "few-shot": {"demonstrations": {"k": 2, "select": "similar"}},
         "rag": {"context": {"k": 1}},
-        "lora": {"weights": {"rank": 4, "epochs": 2, "batch_size": 2, "lr": 0.001, "checkpoint_steps": 2}},
+        "lora": {"weights": {"rank": 4, "epochs": 1, "batch_size": 2, "lr": 0.001, "checkpoint_steps": 1}},
     },
     "timing": {"examples": 1, "concurrency": 1},
 }

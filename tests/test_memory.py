@@ -162,7 +162,7 @@ def test_where_small_models_are_not_like_one_another_nothing_is_said(monkeypatch
 def test_what_the_default_model_keeps_is_foretold() -> None:
     folder = models.resolve("smollm2-135m-instruct")
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval().requires_grad_(False)
-    part = examples(2, 0, 60, 4)
+    part = examples(2, 0, 20, 4)
     kept, peak = counted(model, Settings(), part)
     found = foretold(model, Settings(), part)
     assert found.kept == pytest.approx(kept, rel=0.03)
