@@ -163,7 +163,7 @@ def report(
         typer.Option(
             "--set",
             help="Another volume, value or price: requests_per_month=2e6, value_per_correct=0.1, "
-            "gpu_hour=1.8, api_price=0.5 (a factor), people.hourly_rate=90. Nothing is run again.",
+            "machine_hour=0.2, api_price=0.5 (a factor), people.hourly_rate=90. Nothing is run again.",
         ),
     ] = [],  # noqa: B006
     probe: Annotated[
