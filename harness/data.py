@@ -103,9 +103,9 @@ def examples(rows: Sequence[Row], columns: Columns, choices: Sequence[str] | Non
         references = _references(row, columns, choices)
         name = _identity(row, columns, fields, seen)
         seen[name] = row
-        group = _value(row, columns.group) if columns.group else None
-        meta = {column: _value(row, column) for column in columns.meta}
-        found.append(Example(name, fields, references, None if group is None else str(group), meta))
+        group = value_of(row, columns.group) if columns.group else None
+        meta = {column: value_of(row, column) for column in columns.meta}
+        found.append(Example(name, fields, references, None if group in (None, "") else str(group), meta))
     return found
 
 
@@ -130,7 +130,7 @@ def _identity(row: Row, columns: Columns, fields: Mapping[str, Json], seen: Mapp
             copies += 1
             name = f"{base}-{copies}"
         return name
-    value = _value(row, columns.id)
+    value = value_of(row, columns.id)
     if value is None or value == "":
         raise _fault(row, "the row has no id", columns.id)
     name = str(value)
@@ -142,12 +142,12 @@ def _identity(row: Row, columns: Columns, fields: Mapping[str, Json], seen: Mapp
 
 
 def _input(row: Row, column: str) -> Json:
-    value = _value(row, column)
+    value = value_of(row, column)
     return "" if value is None else value
 
 
 def _references(row: Row, columns: Columns, choices: Sequence[str] | None) -> tuple[Json, ...]:
-    value = _value(row, columns.answer)
+    value = value_of(row, columns.answer)
     if value is None:
         raise _fault(row, "the row has no answer", columns.answer)
     if columns.separator is not None and isinstance(value, str):
@@ -177,7 +177,7 @@ def _label(answer: Json) -> str:
     return answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False)
 
 
-def _value(row: Row, column: str) -> Json:
+def value_of(row: Row, column: str) -> Json:
     """The value of a column, None where the row does not have it."""
     if column in row.values:
         return row.values[column]

@@ -88,6 +88,17 @@ def test_a_dry_run_says_whether_its_models_fit(
     assert "it does not fit" in breakeven("run", "tiny.yaml", "--dry-run").out
 
 
+def test_a_dry_run_shows_settings_as_the_suite_has_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, breakeven: Callable[..., Any]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    weights = {"rank": 4, "targets": ["q_proj", "v_proj"]}
+    write_suite(tmp_path, tiny_model(tmp_path / "tiny"), strategies={"lora": {"weights": weights}})
+    said = breakeven("run", "tiny.yaml", "--dry-run")
+    assert said.code == 0, said.err
+    assert "targets: [q_proj, v_proj]" in said.out
+
+
 def test_looking_loads_nothing_heavy(folder: Path) -> None:
     import subprocess
 

@@ -115,11 +115,30 @@ def test_rows_of_one_group_stay_together(folder: Path, breakeven: Callable) -> N
     assert sum(map(len, groups)) == 20
 
 
+def test_rows_without_a_group_are_groups_of_their_own_and_told(folder: Path, breakeven: Callable) -> None:
+    lines = [f"order {i * 7919},l {i},{f'p{i}' if i % 2 else ''}" for i in range(60)]
+    (folder / "rows.csv").write_text("\n".join(["text,label,page", *lines]) + "\n")
+    given = ("--data", "rows.csv", "--input", "text", "--reference", "label", "--group", "page")
+    said = breakeven("init", *given, "--name", "orders", "--yes")
+    assert said.code == 0, said.err
+    assert "30 of 60 rows have nothing in 'page'" in said.out
+    task = load(folder / "orders.task.yaml")
+    assert {e.group for e in task.test} - {None} < {f"p{i}" for i in range(60)}
+
+
 def test_a_group_or_a_language_that_is_none_is_refused(folder: Path) -> None:
     data = write_rows(folder, DRINKS * 10)
     error = refused(folder, data=data, input="text", reference="label", group="pages")
     assert error.field == "--group"
     assert "text, label" in str(error)
+    (folder / "nested.jsonl").write_text(
+        "".join(
+            json.dumps({"text": f"order {i}", "label": f"l {i}", "meta": {"page": i}}) + "\n"
+            for i in range(30)
+        )
+    )
+    error = refused(folder, data="nested.jsonl", input="text", reference="label", group="meta.pge")
+    assert "no row has anything in the column 'meta.pge'" in str(error)
     error = refused(folder, data=data, input="text", reference="label", language="german?")
     assert error.field == "--language"
 

@@ -134,13 +134,15 @@ def test_what_a_batch_leaves_unanswered_is_sent_again_alone(
     assert [len(content.splitlines()) for content in server.uploads] == [3, 1]
 
 
-@pytest.mark.parametrize("code", ["model_not_found", "token_limit_exceeded"])
+@pytest.mark.parametrize(
+    "code", ["model_not_found", "token_limit_exceeded", "billing_hard_limit_reached", None]
+)
 def test_a_batch_that_fails_as_a_whole_is_sent_again_only_where_time_mends_it(
-    batches: Callable[..., BatchServer], tmp_path: Path, code: str
+    batches: Callable[..., BatchServer], tmp_path: Path, code: str | None
 ) -> None:
     said = {"code": code, "message": "the model `gpt-none` takes no batches", "param": None, "line": 3}
     server = batches(fails=said)
-    waits = code == "token_limit_exceeded"
+    waits = code != "model_not_found"
     with pytest.raises(ProviderError if waits else UserError) as caught:
         ask(batched(server, tmp_path), *many(4))
     assert "takes no batches" in str(caught.value)

@@ -125,6 +125,25 @@ def test_a_narrow_terminal_goes_without_columns_and_says_so(
     assert ("no room" in text) == bool(spared)
 
 
+def test_a_long_name_is_folded_and_no_figure_is_cut(suite: Path) -> None:
+    name = "words-and-[nothing]-but-words-of-the-handbook"
+    suite.write_text(SUITE.replace("  words:", f"  '{name}':"))
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, color_system=None, width=60)
+    retrieval.show(console, retrieval.measure(suites.load(suite)))
+    text = out.getvalue()
+    assert "…" not in text
+    firsts = [line.split(" ")[0] for line in text.splitlines()]
+    assert name in "".join(firsts)
+
+
+def test_json_has_what_a_narrow_terminal_goes_without(suite: Path, breakeven: Callable[..., Any]) -> None:
+    found = numbers(breakeven("retrieval", suite, "--format", "json"))
+    assert found["both", "fused"]["ms_a_question"] > 0
+    assert found["both", "dense"]["ms_a_question"] is None
+    assert "index_seconds" in found["both", "fused"]
+
+
 def test_a_task_that_does_not_say_which_document_answers_is_named(
     suite: Path, breakeven: Callable[..., Any]
 ) -> None:

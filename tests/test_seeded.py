@@ -27,6 +27,22 @@ def test_equal_seeds_draw_alike_and_others_do_not(tmp_path: Path) -> None:
     assert drawn(tmp_path / "c", 4) != first
 
 
+def test_a_look_whether_there_is_torch_loses_no_seed(tmp_path: Path) -> None:
+    looked = f"import importlib.util, transformers; importlib.util.find_spec('torch'); {DRAWS}"
+    assert drawn(tmp_path / "a", 3, looked) == drawn(tmp_path / "b", 3, DRAWS)
+
+
+def test_what_else_is_started_with_python_is_started(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "sitecustomize.py").write_text("import builtins; builtins.started = True")
+    env = {**os.environ, **_seeded.environment(tmp_path / "seeded", 3)}
+    env["PYTHONPATH"] += os.pathsep + str(own)
+    code = f"print(started); {DRAWS}"
+    said = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert said.stdout == "True\n" + drawn(tmp_path / "b", 3)
+
+
 def test_its_children_are_seeded_too(tmp_path: Path) -> None:
     child = f"import subprocess, sys; subprocess.check_call([sys.executable, '-c', {DRAWS!r}])"
     assert drawn(tmp_path, 3, child).strip() == drawn(tmp_path, 3).strip()

@@ -9,17 +9,24 @@ from typing import Any
 import pytest
 import torch
 import trainer_tiny as tiny
-from tiny_suite import tiny_model
-from transformers import AttentionInterface, MistralConfig, MistralForCausalLM
+from test_local_engine import write_model
+from transformers import (
+    AttentionInterface,
+    LlamaConfig,
+    MistralConfig,
+    MistralForCausalLM,
+    StableLmConfig,
+)
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from breakeven.baselines.trainers import _blocks
+from breakeven.baselines.trainers import _blocks, _outlook
 from breakeven.baselines.trainers._examples import Batch, Tokens
 from breakeven.baselines.trainers._layout import Costs, Layout, in_one_row, in_rows, is_one_row, shared, size
-from breakeven.baselines.trainers._model import Forward, adapted, costs_of
+from breakeven.baselines.trainers._model import Forward, adapted, costs_of, foreseen_costs
 from breakeven.baselines.trainers._settings import Settings
 from breakeven.harness import attention
 from breakeven.harness.engines.local import local
+from breakeven.harness.training import TrainingPair
 
 CHEAP = Costs(pair=1e-6, one_row=True)
 NEVER = Costs(pair=1e-6, one_row=False)
@@ -139,15 +146,39 @@ def test_a_model_that_forgets_what_it_read_long_ago_gets_rows_of_their_own() -> 
     assert costs_of(tiny.model()).one_row
 
 
-def test_work_is_foreseen_of_the_engines_model_as_training_lays_it_out(tmp_path: Path) -> None:
-    engine = local(str(tiny_model(tmp_path / "model")), dtype="float32", device="cpu", threads=1)
-    given = engine.tunable()
+SIZES: dict[str, Any] = {
+    "vocab_size": 98, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 128, "bos_token_id": 96,
+    "eos_token_id": 97, "pad_token_id": 97,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("config", "one_row"),
+    [
+        (LlamaConfig(**SIZES), True),
+        (LlamaConfig(**SIZES, attention_dropout=0.1), False),
+        (StableLmConfig(**SIZES), False),  # does not hand `blocks` on
+    ],
+    ids=["llama", "dropout in attention", "stablelm"],
+)
+def test_work_is_foreseen_of_the_engines_model_as_training_lays_it_out(
+    config: Any, one_row: bool, tmp_path: Path
+) -> None:
+    engine = local(str(write_model(tmp_path / "model", config)), dtype="float32", device="cpu", threads=1)
+    given, settings = engine.tunable(), Settings(rank=4)
     assert given.model.config._attn_implementation == attention.ON_CPU
-    foreseen = costs_of(given.model)
-    with adapted(given, Settings(rank=4), seed=3) as model:
-        assert Forward(model, given, Settings(rank=4)).costs == foreseen
-    assert foreseen.one_row
-    assert costs_of(given.model) == foreseen
+    state = torch.get_rng_state()
+    foreseen = foreseen_costs(given, settings)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not given.model.training
+    with adapted(given, settings, seed=3) as model:
+        assert Forward(model, given, settings).costs == foreseen
+    assert foreseen.one_row == one_row
+    pairs = [TrainingPair(str(n), ({"role": "user", "content": f"name it: {n}"},), "yes") for n in range(4)]
+    held = _outlook.outlook(given, pairs, [], 0, settings).held_bytes
+    assert held is not None
+    assert (held() or 1) > 0
 
 
 def test_a_model_that_does_not_pass_blocks_on_gets_rows(monkeypatch: pytest.MonkeyPatch) -> None:

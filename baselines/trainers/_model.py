@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import psutil
 import torch
@@ -207,6 +208,29 @@ def costs_of(base: Any) -> Costs:
         getattr(text, "num_hidden_layers", 1),
         one_row=attention.is_full(base.config) and ours,
     )
+
+
+#: What was found of a model; to try it takes a second.
+_foreseen: WeakKeyDictionary[Any, Costs] = WeakKeyDictionary()
+
+
+def foreseen_costs(tunable: Tunable, settings: Settings) -> Costs:
+    """The costs as training will find them, tried on the bare model in the attention of training.
+
+    A model without numbers (on the meta device) cannot be tried: it is taken to be what it says it is.
+    """
+    base = tunable.model
+    if any(p.is_meta for p in base.parameters()):
+        return costs_of(base)
+    if base not in _foreseen:
+        devices = [torch.device(tunable.device)] if tunable.device.startswith("cuda") else []
+        with torch.random.fork_rng(devices=devices), _attending(base):
+            base.train()  # dropout in attention, for one, is there in training only
+            try:
+                _foreseen[base] = Forward(base, tunable, settings).costs
+            finally:
+                base.eval()
+    return _foreseen[base]
 
 
 def save_adapter(

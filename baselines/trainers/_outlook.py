@@ -20,7 +20,7 @@ from breakeven.baselines.trainers._layout import Costs
 from breakeven.baselines.trainers._layout import size as layout_size
 from breakeven.baselines.trainers._lora import Loop, prepared, tokens_per_pass
 from breakeven.baselines.trainers._memory import held
-from breakeven.baselines.trainers._model import adapted, costs_of, save_weights
+from breakeven.baselines.trainers._model import adapted, foreseen_costs, save_weights
 from breakeven.baselines.trainers._settings import Settings
 from breakeven.harness import flops
 from breakeven.harness.contracts import Message, ModelCard
@@ -45,7 +45,7 @@ def outlook(
     if any(pair.is_text for pair in pairs):
         length = min(tunable.context, settings.max_length or tunable.context)
         answered = encode([pair for pair in pairs if not pair.is_text], known, length).examples
-    size, costs = tokens_per_pass(tunable, settings), costs_of(tunable.model)
+    size, costs = tokens_per_pass(tunable, settings), foreseen_costs(tunable, settings)
     parts = [part for batch in steps.batches for part in passes(batch, size)]
     checks = passes(held_out.examples, size) if held_out.examples else []
     validating = work(checks, 0, costs)

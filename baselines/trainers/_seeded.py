@@ -3,7 +3,7 @@
 Axolotl and AutoTrain make the adapter before transformers' Trainer sets the seed, AutoTrain shuffles its rows
 with `random` before that, too, and hands its `seed` to nobody. So a training made twice from one
 configuration gives two adapters. Every Python process that is started with the environment below seeds both
-as soon as it has imported torch, and does nothing else.
+as soon as it has imported torch, and is left alone else.
 """
 
 from __future__ import annotations
@@ -21,12 +21,17 @@ import sys
 
 
 class Seeding:
+    asked = False
+
     def find_spec(self, name, path=None, target=None):
-        if name != "torch":
+        if name != "torch" or self.asked:
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        if spec is not None and spec.loader is not None:
+        self.asked = True
+        try:
+            spec = importlib.util.find_spec(name)
+        finally:
+            self.asked = False
+        if spec is not None and hasattr(spec.loader, "exec_module"):
             load = spec.loader.exec_module
 
             def exec_module(module):
@@ -40,6 +45,14 @@ class Seeding:
 
 
 sys.meta_path.insert(0, Seeding())
+# What Python would have started with is started all the same.
+here = os.path.dirname(os.path.abspath(__file__))
+sys.path = [folder for folder in sys.path if os.path.abspath(folder) != here]
+del sys.modules["sitecustomize"]
+try:
+    import sitecustomize
+except ImportError:
+    pass
 """
 
 

@@ -21,7 +21,7 @@ from breakeven.harness import readers
 from breakeven.harness.cli import _inferred
 from breakeven.harness.cli._inferred import Formatted, Shape
 from breakeven.harness.contracts import Task
-from breakeven.harness.data import Columns
+from breakeven.harness.data import Columns, value_of
 from breakeven.harness.economics import Economics
 from breakeven.harness.errors import UserError
 from breakeven.harness.readers import Row
@@ -106,8 +106,7 @@ def init(
         raise UserError(
             f"'{language}' is no language", field="--language", hint="ISO 639-1, such as en or de"
         )
-    if group is not None:
-        _column(group, "group", _inferred.columns_of(rows), None)
+    ungrouped = _ungrouped(group, rows) if group is not None else 0
     formatted = None if input or reference else _inferred.formatted(rows)
     if formatted is not None:
         rows, inputs, answer = formatted.rows, [], ANSWER
@@ -124,6 +123,10 @@ def init(
     task = make_task(plan.name, **{**plan.settings, **plan.sources})  # before anything is written
     write_together(files, force)
     _say(plan, task, list(files), Console())
+    if ungrouped:
+        print(
+            f"note: {ungrouped:,} of {len(rows):,} rows have nothing in '{group}': each is a group of its own"
+        )
 
 
 # --- asking ----------------------------------------------------------------------------------
@@ -166,6 +169,15 @@ def _column(given: str | None, option: str, columns: Sequence[str], ask: Ask | N
             f"there is no column '{given}'", field=f"--{option}", hint=f"the columns are {', '.join(columns)}"
         )
     return given
+
+
+def _ungrouped(column: str, rows: Sequence[Row]) -> int:
+    """How many rows have nothing in the column. Raises UserError where none has anything."""
+    _column(column, "group", _inferred.columns_of(rows), None)
+    without = sum(value_of(row, column) in (None, "") for row in rows)
+    if without == len(rows):
+        raise UserError(f"no row has anything in the column '{column}'", field="--group")
+    return without
 
 
 def _planned(

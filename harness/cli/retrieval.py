@@ -12,6 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
 from breakeven.harness import formats, plan, run_tasks, suite
 from breakeven.harness import run as runs
@@ -153,7 +154,7 @@ def _line(name: str, strategy: str, made: Retrieving, task: Task) -> Line:
 
 
 #: What a narrow terminal goes without, the first first; a figure is never cut short.
-SPARED = ("recall@5", "recall@3", "index s", "ms a question", "recall@10", f"nDCG@{DEPTH}")
+SPARED = ("recall@5", "recall@3", "index s", "ms a question", "recall@10", f"nDCG@{DEPTH}", f"MRR@{DEPTH}")
 
 
 def show(console: Console, found: Found) -> None:
@@ -176,7 +177,7 @@ def show(console: Console, found: Found) -> None:
             spared |= dict.fromkeys(gone)
             console.print(table)
     if spared:
-        said = f"no room on this terminal for {', '.join(spared)}: --format md or json has them"
+        said = f"no room on this terminal for {', '.join(spared)}: a wider one has them, and --format json"
         console.print(said, markup=False, highlight=False, soft_wrap=True)
     for remark in found.remarks:
         console.print(f"note: {remark}", markup=False, highlight=False, soft_wrap=True)
@@ -187,9 +188,10 @@ def _drawn(heads: Sequence[str], rows: Sequence[Sequence[str]], without: Sequenc
     kept = [i for i, head in enumerate(heads) if head not in without]
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for i in kept:
-        table.add_column(heads[i], justify="left" if i < 2 else "right", no_wrap=True)
+        name = i < 2
+        table.add_column(heads[i], justify="left" if name else "right", no_wrap=not name, overflow="fold")
     for row in rows:
-        table.add_row(*(row[i].replace(" (", "\n(") for i in kept))
+        table.add_row(*(Text(row[i] if i < 2 else row[i].replace(" (", "\n(")) for i in kept))
     return table
 
 
@@ -220,6 +222,8 @@ def as_json(found: Found) -> str:
                     "questions": len(stage.ranks),
                     **{m: [x.value, x.interval.low, x.interval.high] for m, x in numbers.items()},
                     "ranks": list(stage.ranks),
+                    "index_seconds": line.index_seconds if stage is line.last else None,
+                    "ms_a_question": line.ms_a_question if stage is line.last else None,
                 }
             )
     return json.dumps({"stages": rows, "remarks": list(found.remarks)}, indent=1) + "\n"

@@ -115,6 +115,7 @@ def _dry_run(console: Console, chosen: Suite, options: runs.Options) -> int:
     """
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     from breakeven.harness.cli.tables import room
     from breakeven.harness.yamlfile import flow_style
@@ -129,17 +130,23 @@ def _dry_run(console: Console, chosen: Suite, options: runs.Options) -> int:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for column in columns:  # names and settings give way, figures do not
         counted = column not in ("cell", "model", "settings")
-        table.add_column(column, overflow="fold", no_wrap=counted, justify="right" if counted else "left")
+        table.add_column(
+            column,
+            overflow="fold",
+            no_wrap=counted,
+            justify="right" if counted else "left",
+            min_width=len(column) if counted else 8,
+        )
     for spec in specs:
         task = plan.task_of(tasks, spec)
         table.add_row(
-            spec.id,
-            spec.model or "-",
+            Text(spec.id),
+            Text(spec.model or "-"),
             str(len(plan.training_rows(tasks, spec))),
             str(len(task.validation)),
             str(len(task.test)),
             *(str(trials[spec.id]) for _ in searched),
-            flow_style(dict(spec.settings))[1:-1],
+            Text(flow_style(dict(spec.settings))[1:-1]),
         )
     console.print(table)
     if searched:

@@ -29,8 +29,9 @@ FILE = "batches.json"
 #: What OpenAI takes in one batch, by its documentation of the Batch API: requests, and 200 MB of file.
 MOST, MOST_BYTES = 50_000, 200_000_000
 _OVER = ("completed", "failed", "expired", "cancelled")
-#: Errors of a batch that failed as a whole, without a request of it having been tried, that time mends.
-_PASSES = ("token_limit_exceeded",)
+#: Parts of the codes of a batch that failed as a whole, without a request of it having been tried, that time
+#: or money mends; one without a code may be anything.
+_PASSES = ("token_limit", "rate_limit", "quota", "billing", "internal", "server")
 _PAUSES = (0.5, 1.0, 2.0, 4.0, None)
 #: A server that asks for a longer pause than this is not waited for.
 _LONGEST = 60.0
@@ -367,7 +368,8 @@ class Batches:
                 return error
         errors = (batch.get("errors") or {}).get("data") or [{}]
         why = str(known[0]) if known else self._server.clean(str(errors[0].get("message") or batch["status"]))
-        if batch["status"] == "failed" and not known and errors[0].get("code") not in _PASSES:
+        code = str(errors[0].get("code") or "")
+        if batch["status"] == "failed" and not known and code and not any(part in code for part in _PASSES):
             line = errors[0].get("line")
             return _wire.Refused(
                 f"{told} its file refused{f' at line {line}' if line else ''}: {why}",
