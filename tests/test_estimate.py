@@ -248,6 +248,11 @@ def test_of_many_test_examples_some_are_rendered_and_stand_for_all(
     assert some.cells[0].input_tokens != all_of_them.cells[0].input_tokens
 
 
+def test_a_machine_with_no_time_is_asked_three_answers_all_the_same(at: Path, model: Path) -> None:
+    file = write_suite(at, model, strategies={"zero-shot": {}})
+    assert [c.output_from for c in estimate(suites.load(file), seconds=0).cells] == ["3 real answers"]
+
+
 def test_in_a_large_suite_further_seeds_are_taken_to_be_like_the_first(
     at: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -15,9 +15,10 @@ from run_fixture import write_run
 from tiny_suite import tiny_model
 
 from breakeven.baselines.trainers.peft import peft
+from breakeven.harness import _probes, results
 from breakeven.harness import probe as probes
-from breakeven.harness import results
 from breakeven.harness._probes import Batch, Speeds, TrainingSpeeds, nonnegative
+from breakeven.harness.contracts import Request
 from breakeven.harness.engines._decoding import KEEP
 from breakeven.harness.engines.local import local
 from breakeven.harness.errors import UserError
@@ -81,6 +82,22 @@ def test_noise_of_a_tenth_leaves_predictions_within_a_tenth() -> None:
     found = Speeds.fitted(batches(TRUE, noise=0.1))
     for batch in batches(TRUE)[:8]:
         assert found.seconds(batch) == pytest.approx(batch.seconds, rel=0.1)
+
+
+def test_the_first_batches_alone_tell_a_pass_from_a_batch_and_a_row_from_both(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def timed(engine: Any, requests: Any) -> tuple[Batch, list[Any]]:
+        made = Batch(tuple(len(r.id) for r in requests), tuple(r.max_tokens for r in requests))
+        return replace(made, seconds=TRUE.seconds(made)), []
+
+    monkeypatch.setattr(_probes, "timed", timed)
+    sizes = (60, 90, 150, 180, 200, 230, 540)
+    bench = _probes.Bench(tuple(Request("x" * n, (), max_tokens=64) for n in sizes), sizes)
+    found = Speeds.fitted(_probes.base_batches(cast(Any, None), bench))
+    assert found.step == pytest.approx(TRUE.step, rel=0.2)
+    for wanted in (Batch((300,) * 8, (40,) * 8), Batch((60,), (64,)), Batch((200,) * 20, (3,) * 20)):
+        assert found.seconds(wanted) == pytest.approx(TRUE.seconds(wanted), rel=0.1)
 
 
 def test_no_rate_is_below_zero() -> None:
