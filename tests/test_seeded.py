@@ -14,8 +14,11 @@ from breakeven.baselines.trainers import _seeded
 DRAWS = "import torch, random; print(torch.rand(3).tolist(), random.random())"
 
 
-def drawn(folder: Path, seed: int, code: str = DRAWS) -> str:
+def drawn(folder: Path, seed: int, code: str = DRAWS, behind: Path | None = None) -> str:
+    """What the code prints; `behind` is a folder that Python looks into after ours."""
     env = {**os.environ, **_seeded.environment(folder, seed)}
+    if behind is not None:
+        env["PYTHONPATH"] += os.pathsep + str(behind)
     return subprocess.run(
         [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
     ).stdout
@@ -36,11 +39,8 @@ def test_what_else_is_started_with_python_is_started(tmp_path: Path) -> None:
     own = tmp_path / "own"
     own.mkdir()
     (own / "sitecustomize.py").write_text("import builtins; builtins.started = True")
-    env = {**os.environ, **_seeded.environment(tmp_path / "seeded", 3)}
-    env["PYTHONPATH"] += os.pathsep + str(own)
-    code = f"print(started); {DRAWS}"
-    said = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
-    assert said.stdout == "True\n" + drawn(tmp_path / "b", 3)
+    said = drawn(tmp_path / "seeded", 3, f"print(started); {DRAWS}", own)
+    assert said == "True\n" + drawn(tmp_path / "b", 3)
 
 
 def test_its_children_are_seeded_too(tmp_path: Path) -> None:

@@ -55,8 +55,7 @@ def adapted(tunable: Tunable, settings: Settings, seed: int) -> Iterator[Any]:
         use_rslora=settings.use_rslora,
         use_dora=settings.use_dora,
     )
-    devices = [torch.device(tunable.device)] if tunable.device.startswith("cuda") else []
-    with torch.random.fork_rng(devices=devices):
+    with _own_random_numbers(tunable):
         torch.manual_seed(seed)
         try:
             with warnings.catch_warnings():
@@ -79,6 +78,12 @@ def adapted(tunable: Tunable, settings: Settings, seed: int) -> Iterator[Any]:
                 _switch_checkpointing(base, False)
             model.unload()
             base.eval().requires_grad_(False)
+
+
+def _own_random_numbers(tunable: Tunable) -> AbstractContextManager[None]:
+    """Within, torch's random numbers are one's own; afterwards they go on as if nothing had been drawn."""
+    on_gpu = tunable.device.startswith("cuda")
+    return torch.random.fork_rng(devices=[torch.device(tunable.device)] if on_gpu else [])
 
 
 class Forward:
@@ -223,8 +228,7 @@ def foreseen_costs(tunable: Tunable, settings: Settings) -> Costs:
     if any(p.is_meta for p in base.parameters()):
         return costs_of(base)
     if base not in _foreseen:
-        devices = [torch.device(tunable.device)] if tunable.device.startswith("cuda") else []
-        with torch.random.fork_rng(devices=devices), _attending(base):
+        with _own_random_numbers(tunable), _attending(base):
             base.train()  # dropout in attention, for one, is there in training only
             try:
                 _foreseen[base] = Forward(base, tunable, settings).costs

@@ -114,8 +114,9 @@ def init(
         columns = _inferred.columns_of(rows)
         inputs = _inputs(input, columns, ask)
         answer = _column(reference, "reference", [c for c in columns if c not in inputs], ask)
-    plan = _planned(data, rows, inputs, answer, documents, group, name, improve, out, ask, formatted)
-    plan.settings["language"] = language
+    plan = _planned(
+        data, rows, inputs, answer, documents, group, language, name, improve, out, ask, formatted
+    )
     files = {
         out / f"{plan.name}.task.yaml": _task_text(plan),
         out / f"{plan.name}.suite.yaml": _suite_text(plan),
@@ -187,6 +188,7 @@ def _planned(
     answer: str,
     documents: Path | None,
     group: str | None,
+    language: str,
     name: str | None,
     improve: str | None,
     out: Path,
@@ -199,7 +201,9 @@ def _planned(
     found = _inferred.shape(rows, answer)
     name = _file_name(name or asked("What is the task called?", _likely_name(data)))
     improve = improve or asked("What should get better?", "accuracy", IMPROVE)
-    settings: dict[str, Any] = {"metrics": list(found.metrics), "max_tokens": found.max_tokens}
+    settings: dict[str, Any] = {
+        "metrics": list(found.metrics), "max_tokens": found.max_tokens, "language": language,
+    }  # fmt: skip
     if formatted is None or not formatted.instructed:
         told = asked("What should the model do? One or two sentences", found.instructions)
         settings["instructions"] = told

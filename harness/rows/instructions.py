@@ -38,8 +38,8 @@ class Alpaca:
     """{"instruction", "input", "output"} with an optional "system", and a "history" of earlier exchanges.
 
     Instruction and input are one question, the input on lines of its own, or alone where the instruction is
-    empty. A question that was put together
-    is written as an instruction without input: the model sees the same.
+    empty. A question that was put together is written as an instruction without input: the model sees the
+    same.
     """
 
     name = "alpaca"

@@ -179,9 +179,8 @@ def task_rows(splits: Mapping[str, Sequence[Read]]) -> TaskRows:
 
 def _row(row: Row, conversation: Conversation, skipped: int, simple: bool) -> Row:
     try:
-        messages = messages_of(
-            conversation.turns
-        )  # all of them: a speaker's name would be lost in a text too
+        # Of all turns: a speaker's name, which this refuses, would be lost in a text too.
+        messages = messages_of(conversation.turns)
     except UserError as error:
         raise UserError(
             error.what, file=row.file, line=row.line, field=error.field, hint=error.hint

@@ -77,7 +77,7 @@ def remarks(job: Job) -> tuple[str, ...]:
     chosen = (
         "rank and schedule, and what is `auto` in job.json"
         if job.hosted
-        else ("rank, schedule and learning rate; epochs and batch size are ours")
+        else "rank, schedule and learning rate; epochs and batch size are ours"
     )
     return (
         f"The provider chooses {chosen}.",
